@@ -35,8 +35,7 @@ struct al_task {
 	struct al_task *next;  /* the pool's lock */
 };
 
-al_rc al_pool_new(unsigned threads, const struct al_log *log, struct al_pool **out,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err) AL_MUST_USE;
 /* Waits until no task is left or deadline_at (monotonic ms) has passed, then
  * ends the threads and frees the pool. OK, or TIMED_OUT: then tasks are left
  * and the pool is not freed; resuming them is harmless and does nothing. */
