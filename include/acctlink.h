@@ -349,8 +349,9 @@ acctlink_status acctlink_on_callback(acctlink *handle, const acctlink_callback_a
 
 /* ---- links ----------------------------------------------------------- */
 
-/** Names one link of one user. provider and institution, or link_id, or both
- *  (then they must agree). The user is always required and always compared. */
+/** Names one link of one user. user and provider are required; institution if
+ *  the link has one. link_id is optional: if given, only the link with this id
+ *  counts, so that a later link of the same user is never taken for it. */
 typedef struct acctlink_ref {
 	acctlink_str user;
 	acctlink_str provider;

@@ -23,7 +23,6 @@ struct al_pool {
 	struct al_task **tail;
 	struct al_task *timers; /* parked tasks with a timer, soonest first */
 	size_t tasks;           /* started and not ended */
-	bool hurry;
 	bool stop;
 	unsigned count;
 	pthread_t threads[];
@@ -76,7 +75,7 @@ static void fire_timers_locked(struct al_pool *pool)
 {
 	int64_t now = al_monotonic_ms();
 
-	while (pool->timers != NULL && (pool->hurry || pool->timers->wake_at <= now)) {
+	while (pool->timers != NULL && pool->timers->wake_at <= now) {
 		struct al_task *task = pool->timers;
 
 		pool->timers = task->next;
@@ -232,8 +231,13 @@ al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err)
 void al_pool_hurry(struct al_pool *pool)
 {
 	(void)pthread_mutex_lock(&pool->lock);
-	pool->hurry = true;
-	(void)pthread_cond_broadcast(&pool->work);
+	while (pool->timers != NULL) {
+		struct al_task *task = pool->timers;
+
+		pool->timers = task->next;
+		task->wake_at = 0;
+		enqueue_locked(pool, task);
+	}
 	(void)pthread_mutex_unlock(&pool->lock);
 }
 

@@ -40,7 +40,7 @@ al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err) A
  * ends the threads and frees the pool. OK, or TIMED_OUT: then tasks are left
  * and the pool is not freed; resuming them is harmless and does nothing. */
 al_rc al_pool_free(struct al_pool **pool, int64_t deadline_at) AL_MUST_USE;
-/* Timers fire at once from now on, so that waiting tasks see the end coming. */
+/* Fires the timers that are set now, so that waiting tasks see the end coming. */
 void al_pool_hurry(struct al_pool *pool);
 
 void al_task_init(struct al_task *task, struct al_pool *pool, const struct al_step *steps,

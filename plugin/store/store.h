@@ -15,7 +15,7 @@
 /* A blob that may be larger than any token set: 8 MiB. */
 #define AL_SEALED_MAX ((size_t)8 * 1024 * 1024)
 
-enum al_claim_outcome { AL_CLAIM_NONE, AL_CLAIM_OPEN, AL_CLAIM_UNKNOWN };
+enum al_claim_outcome { AL_CLAIM_NONE, AL_CLAIM_OPEN };
 enum al_bearer_check { AL_BEARER_UNCHECKED, AL_BEARER_GOOD, AL_BEARER_BAD, AL_BEARER_MISSING };
 
 /* One link. Texts are al_buf with their bounds set by al_link_row_init. */
@@ -39,6 +39,7 @@ struct al_link_row {
 	int64_t claim_lease_end;    /* boot ms of claim_host */
 	int64_t claim_sent_at;      /* wall ms; 0: not sent */
 	int64_t claim_outcome;
+	int64_t unknown_sent_at;    /* wall ms of the last send of this generation whose outcome is unknown; 0 */
 	struct al_buf claim_key_id;
 	int64_t rejected_generation;
 	int64_t rejected_at;
