@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * The config room: reads the libconfig file once into constant structs that
- * are handed down to the rooms. Nothing here changes after al_config_load.
+ * are handed down to the rooms. Nothing here changes after al_config_load;
+ * a config is counted, since operations keep the one that they began with.
  */
 #ifndef AL_CONFIG_H
 #define AL_CONFIG_H
+
+#include <stdatomic.h>
 
 #include "base/base.h"
 
@@ -32,7 +35,10 @@ struct al_definite_rule {
 	char *description_prefix; /* NULL: any; white space runs compare equal */
 };
 
+struct al_config;
+
 struct al_provider_config {
+	struct al_config *of;     /* whom it belongs to: counted by those who keep it */
 	char *name;
 	char *where;              /* file:line of the section */
 	char *profile;            /* "akoya", "oidc", "oauth2" or one of the file's own */
@@ -49,7 +55,7 @@ struct al_provider_config {
 	enum al_client_auth refresh_auth;
 	enum al_client_auth revoke_auth;
 	char **redirect_uris;     /* at least one, ended by NULL */
-	char *scope;
+	char *scope;              /* words parted by spaces; "": none is sent */
 	char *institution_parameter; /* "connector"; NULL: the institution is not sent */
 	bool institution_required;
 	struct al_config_pair *authorize_parameters; /* extra, name NULL ends; may be NULL */
@@ -83,10 +89,12 @@ struct al_provider_config {
 };
 
 struct al_config {
+	atomic_int refs;          /* the only member that changes */
 	char *path;
 	char *store_path;         /* SQLite file */
 	char **key_files;         /* the first seals; all open; ended by NULL */
 	int32_t log_level;
+	bool allow_readable_secrets; /* a secret that others can read is a warning only */
 	int64_t call_timeout_ms;  /* default deadline of blocking calls */
 	int64_t shutdown_timeout_ms;
 	int64_t flow_lifetime_ms; /* 15 minutes */
@@ -101,10 +109,13 @@ struct al_config {
 };
 
 /* Reads and checks the whole file; the error has file:line and, for an unknown
- * key, the nearest known one. Secret files are read here. */
+ * key, the nearest known one. Secret files are read here, and the environment
+ * ($CREDENTIALS_DIRECTORY, if a client_secret_credential is named). Relative
+ * paths are made absolute, so a later change of directory does no harm. */
 al_rc al_config_load(const char *path, const struct al_log *log, struct al_config **out,
 	acctlink_error *err) AL_MUST_USE;
-void al_config_free(struct al_config **config);
+struct al_config *al_config_ref(struct al_config *config);
+void al_config_free(struct al_config **config); /* drops one reference */
 const struct al_provider_config *al_config_provider(const struct al_config *config, const char *name);
 
 #endif

@@ -186,6 +186,13 @@ static void release_inspect(struct al_call *call)
 	free(inspect);
 }
 
+void al_inspect_call_free(struct al_inspect_call **call)
+{
+	if (*call != NULL)
+		release_inspect(&(*call)->call);
+	*call = NULL;
+}
+
 struct al_inspect_call *al_inspect_call_new(void)
 {
 	struct al_inspect_call *call = al_new(sizeof(*call));
@@ -248,6 +255,13 @@ static void release_list(struct al_call *call)
 	al_buf_clear(&list->user);
 	free(list->items);
 	free(list);
+}
+
+void al_list_call_free(struct al_list_call **call)
+{
+	if (*call != NULL)
+		release_list(&(*call)->call);
+	*call = NULL;
 }
 
 struct al_list_call *al_list_call_new(unsigned limit)

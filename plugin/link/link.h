@@ -69,6 +69,7 @@ struct al_bearer *al_links_held(struct al_links *links, const struct al_buf *own
 /* Takes the call (heap, inputs set); on failure it is released. */
 al_rc al_links_bearer(struct al_links *links, struct al_bearer_call *call, acctlink_error *err) AL_MUST_USE;
 struct al_bearer_call *al_bearer_call_new(void);
+void al_bearer_call_free(struct al_bearer_call **call); /* one that was not handed over */
 
 /* ---- a consent's token set: keep.c ------------------------------------------ */
 /* Run on a worker by the flow room, which adds its own row to the commit. */
@@ -108,6 +109,7 @@ struct al_unlink_call {
 	int32_t revocation;          /* ACCTLINK_REVOCATION_… */
 };
 struct al_unlink_call *al_unlink_call_new(void);
+void al_unlink_call_free(struct al_unlink_call **call);
 al_rc al_links_unlink(struct al_links *links, struct al_unlink_call *call, acctlink_error *err) AL_MUST_USE;
 
 /* ---- link.c: reading and reporting ------------------------------------------ */
@@ -118,6 +120,7 @@ struct al_inspect_call {
 	struct al_link_row row;      /* without its sealed part */
 };
 struct al_inspect_call *al_inspect_call_new(void);
+void al_inspect_call_free(struct al_inspect_call **call);
 al_rc al_links_inspect(struct al_links *links, struct al_inspect_call *call, acctlink_error *err) AL_MUST_USE;
 
 #define AL_LIST_PAGE_MAX 256u
@@ -131,6 +134,7 @@ struct al_list_call {
 	bool more;
 };
 struct al_list_call *al_list_call_new(unsigned limit);
+void al_list_call_free(struct al_list_call **call);
 al_rc al_links_list(struct al_links *links, struct al_list_call *call, acctlink_error *err) AL_MUST_USE;
 
 struct al_rejected {

@@ -582,6 +582,13 @@ static void release_call(struct al_call *base)
 	free(call);
 }
 
+void al_bearer_call_free(struct al_bearer_call **call)
+{
+	if (*call != NULL)
+		release_call(&(*call)->call);
+	*call = NULL;
+}
+
 struct al_bearer_call *al_bearer_call_new(void)
 {
 	return al_new(sizeof(struct al_bearer_call));

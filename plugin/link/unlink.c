@@ -329,6 +329,13 @@ static void release_unlink(struct al_call *base)
 	free(call);
 }
 
+void al_unlink_call_free(struct al_unlink_call **call)
+{
+	if (*call != NULL)
+		release_unlink(&(*call)->call);
+	*call = NULL;
+}
+
 struct al_unlink_call *al_unlink_call_new(void)
 {
 	return al_new(sizeof(struct al_unlink_call));

@@ -23,7 +23,9 @@ al_rc al_provider_fingerprint(const struct al_provider *provider, unsigned char 
 	acctlink_error *err) AL_MUST_USE;
 
 /* ---- metadata.c: discovery (RFC 8414, OpenID Connect Discovery) and JWKS --- */
-/* The waiter's own; done runs once, on the net thread, after AL_PENDING only. */
+/* The waiter's own, untouched until done ran. done runs once, after AL_PENDING
+ * only: on the net thread, or on the thread of a later caller who could not
+ * start the fetch that this one had joined. It must not block. */
 struct al_wait {
 	void (*done)(void *ctx);
 	void *ctx;
@@ -33,13 +35,18 @@ struct al_wait {
 };
 /* Makes sure that the endpoints are known: OK at once; AL_PENDING, then
  * wait->done; or an error (PROVIDER_DOWN, BAD_PROVIDER). One fetch serves all
- * waiters; a failed one is not repeated for a short while. */
+ * waiters; a failed one is not repeated for a second, whoever asks gets its
+ * error. Once a day known endpoints are looked up anew without anyone waiting. */
 al_rc al_provider_ready(struct al_provider *provider, struct al_wait *wait, acctlink_error *err) AL_MUST_USE;
-/* Fetches the JWKS since the key for an id_token was missing: same contract.
- * For an unknown kid at most one fetch per jwks_min_interval, else
- * PROVIDER_DOWN at once. */
+/* Fetches the JWKS since the key for an id_token was missing: AL_PENDING, then
+ * wait->done; or an error. While the keys at hand are valid at most one fetch
+ * per jwks_min_interval (a second after a failed one), else PROVIDER_DOWN at
+ * once with retry_after_ms. Check the token again even then: another caller's
+ * fetch may have ended since it was checked. */
 al_rc al_provider_fetch_keys(struct al_provider *provider, struct al_wait *wait, acctlink_error *err) AL_MUST_USE;
 bool al_provider_can_revoke(struct al_provider *provider);
+/* The metadata says that answers carry iss (RFC 9207). False before al_provider_ready. */
+bool al_provider_sends_iss(struct al_provider *provider);
 
 /* ---- authorize.c: the consent URL (RFC 6749, 4.1.1) ------------------------ */
 struct al_authorize {
@@ -50,7 +57,7 @@ struct al_authorize {
 	const char *code_challenge; /* S256; NULL: not sent */
 	acctlink_str institution;
 };
-/* After al_provider_ready. */
+/* After al_provider_ready. url is the caller's, initialized: its max bounds it. */
 al_rc al_authorize_url(struct al_provider *provider, const struct al_authorize *in,
 	struct al_buf *url, acctlink_error *err) AL_MUST_USE;
 
@@ -121,6 +128,8 @@ enum al_revoke_end {
 	AL_REVOKE_OPERATOR,  /* invalid_client, unauthorized_client: retry slowly, alarm */
 	AL_REVOKE_RETRY      /* not sent, cut, 408, 425, 429, 5xx */
 };
+/* Of *detail only http_status, provider_code, retry_after_ms and message are
+ * set; clear it all the same. */
 enum al_revoke_end al_revoke_read(struct al_provider *provider, struct al_http_result *result,
 	struct al_token_answer *detail);
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * What only the store room and its tests see: the table that a store serves.
+ * What only the store room and its tests see: the table that a store serves,
+ * the columns of its rows, and the making of files with the right owner.
  */
 #ifndef AL_STORE_INT_H
 #define AL_STORE_INT_H
+
+#include <sys/stat.h>
 
 #include "store/store.h"
 
@@ -41,6 +44,44 @@ struct al_store_ops {
 	al_rc (*commit)(struct al_store *, struct al_write *, size_t, acctlink_error *);
 };
 
+/* ---- store.c: how a row is laid out, said once ------------------------------- */
+enum al_column_kind { AL_COLUMN_INT, AL_COLUMN_ID, AL_COLUMN_TEXT, AL_COLUMN_BLOB };
+struct al_column {
+	const char *name;
+	enum al_column_kind kind;
+	size_t offset;
+	size_t min; /* of ids, texts and blobs, in bytes */
+	size_t max;
+	bool watched; /* what al_store_list_changed reads */
+};
+/* The key is the first column, key_id and sealed are the last two. */
+struct al_table {
+	const struct al_column *columns;
+	size_t count;
+	size_t change; /* index of the change number */
+};
+extern const struct al_table al_link_table;
+extern const struct al_table al_flow_table;
+int64_t *al_row_change(const struct al_table *table, void *row);
+bool al_store_id_valid(const char *id); /* AL_ID_LEN lower-case hex digits */
+
+/* ---- files.c ----------------------------------------------------------------- */
+/* The part of a path before its last '/'; al_free_text it. NULL: no memory. */
+char *al_path_folder(const char *path);
+/* Opens a folder, made 0700 if it is missing; BAD_STORE if it is another
+ * user's or others may write in it. */
+al_rc al_folder_open(const char *path, int *fd, acctlink_error *err) AL_MUST_USE;
+/* Makes a new file of mode 0600; as root it is given to the folder's owner. */
+al_rc al_file_make(int folder, const char *name, const char *path, int *fd,
+	acctlink_error *err) AL_MUST_USE;
+/* Makes the store's file unless it is there, and sets *real to its path
+ * without symbolic links, to be freed with al_free_text. */
+al_rc al_store_file_make(const char *path, char **real, acctlink_error *err) AL_MUST_USE;
+/* BAD_STORE unless it is a plain file of the right owner that nobody else can
+ * read. Root may look after another user's, if file and folder agree. */
+al_rc al_store_file_check(const char *real, struct stat *st, acctlink_error *err) AL_MUST_USE;
+
+/* ---- sqlite.c, schema.c ------------------------------------------------------ */
 al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_clock *clock,
 	struct al_store **out, acctlink_error *err) AL_MUST_USE;
 /* The statements that bring a store from version n to n + 1 (schema.c). */

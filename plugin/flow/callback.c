@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: MIT
+ * Finishes a consent. First everything that a stranger could have made up is
+ * checked, and nothing is used up by a failed check; then one process claims
+ * the flow, sends the code once, and keeps what comes in one transaction with
+ * the flow's result. Later deliveries of the callback get that result.
+ */
+#include "flow/flow_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POLL_FIRST_MS = 5, POLL_LAST_MS = 200, RETRY_STORE_MS = 100, LEASE_SPARE_MS = 10000 };
+
+enum callback_step {
+	STEP_FIND,   /* the flow; state, user, browser; its phase */
+	STEP_READY,  /* the provider's endpoints are known */
+	STEP_CLAIM,  /* durable before the code leaves */
+	STEP_SEND,
+	STEP_READ,
+	STEP_CHECK,  /* the id_token; fetches keys at most once */
+	STEP_KEEP,   /* link and flow in one transaction */
+	STEP_REVOKE, /* tokens that may not be used: into the queue first */
+	STEP_END     /* write the flow's failure */
+};
+
+struct callback {
+	struct al_task task;
+	struct al_flows *flows;
+	struct al_callback_call *call;
+	struct al_callback_params params;
+	struct al_flow_row row;
+	struct al_flow_secret secret;
+	struct al_provider *provider;
+	struct al_wait wait;
+	struct al_token_request request;
+	struct al_http_result http;
+	struct al_token_answer answer;
+	struct al_id_claims claims;
+	enum al_id_verdict verdict;
+	int64_t lease_end;        /* boot ms */
+	int64_t received_wall;
+	int64_t poll_ms;
+	bool keys_fetched;
+	bool store_trouble;       /* told the log already */
+	al_rc rc;                 /* the failure that STEP_END writes */
+	acctlink_error err;
+};
+
+static struct al_links_parts *shared(struct callback *callback)
+{
+	return &callback->flows->parts.shared;
+}
+
+static int64_t now_wall(struct callback *callback)
+{
+	return al_now(shared(callback)->clock).wall_ms;
+}
+
+static acctlink_str as_str(const struct al_buf *buf)
+{
+	acctlink_str text = { al_buf_text(buf), buf->len };
+
+	return text;
+}
+
+static void flow_event(struct callback *callback, int32_t kind)
+{
+	struct al_links_parts *parts = shared(callback);
+	acctlink_event event = { .size = sizeof(event), .kind = kind, .user = as_str(&callback->row.user),
+		.provider = as_str(&callback->row.provider), .institution = as_str(&callback->row.institution),
+		.link_id = al_str(callback->row.link_id), .epoch = (uint64_t)callback->row.epoch,
+		.generation = (uint64_t)callback->row.generation };
+
+	event.at_ms = al_now(parts->clock).wall_ms;
+	if (parts->event != NULL)
+		parts->event(parts->event_ctx, &event);
+}
+
+static enum al_step_result finish(struct callback *callback, al_rc rc, const acctlink_error *err)
+{
+	struct al_callback_call *call = callback->call;
+
+	if (rc == ACCTLINK_OK && (!al_buf_copy(&call->provider, &callback->row.provider)
+		|| !al_buf_copy(&call->institution, &callback->row.institution)))
+		rc = ACCTLINK_NO_MEMORY;
+	al_call_finish(&call->call, rc, err);
+	return AL_STEP_END;
+}
+
+static enum al_step_result fail(struct callback *callback, al_rc rc, const char *message)
+{
+	acctlink_error err = { 0 };
+
+	(void)al_fail(&err, rc, "callback", "%s", message);
+	return finish(callback, rc, &err);
+}
+
+/* ---- find: nothing is used up here --------------------------------------------------- */
+
+static al_rc read_flow(struct callback *callback, acctlink_error *err)
+{
+	struct al_buf plain;
+	struct al_buf hash_text;
+	unsigned char hash[32];
+	al_rc rc = al_sha256(al_buf_text(&callback->params.state), callback->params.state.len, hash, err);
+
+	al_buf_init(&plain, AL_SEALED_MAX);
+	al_buf_init(&hash_text, sizeof(hash));
+	if (rc == ACCTLINK_OK && !al_buf_set(&hash_text, hash, sizeof(hash)))
+		rc = al_fail_memory(err);
+	if (rc == ACCTLINK_OK)
+		rc = al_vault_get_flow(shared(callback)->vault, &hash_text, &callback->row, &plain, err);
+	if (rc == ACCTLINK_OK)
+		rc = al_flow_secret_unpack(&callback->secret, &plain, err);
+	al_buf_clear(&hash_text);
+	al_buf_clear(&plain);
+	return rc;
+}
+
+/* Another user or browser gets the same answer as an unknown state. */
+static bool is_ours(struct callback *callback)
+{
+	char name[64];
+	bool same_user = al_buf_equal(&callback->row.user, &callback->call->user);
+
+	al_flow_cookie_name(name, sizeof(name), &callback->row.state_hash,
+		al_url_is_plain(al_buf_text(&callback->secret.redirect_uri)));
+	return al_flow_cookie_matches(as_str(&callback->call->cookie), name, callback->secret.binding_hash) && same_user;
+}
+
+/* RFC 9207: the answer must come from the server that was asked. */
+static al_rc check_iss(struct callback *callback, acctlink_error *err)
+{
+	const struct al_provider_config *config = al_provider_config(callback->provider);
+
+	if (!callback->params.has_iss) {
+		if (!config->iss_parameter_required && !al_provider_sends_iss(callback->provider))
+			return ACCTLINK_OK;
+		return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
+			"the parameter 'iss' is missing, which this provider sends (RFC 9207)");
+	}
+	if (config->issuer == NULL || al_str_is(as_str(&callback->params.iss), config->issuer))
+		return ACCTLINK_OK;
+	return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
+		"the parameter 'iss' names another server than issuer = %s", config->issuer);
+}
+
+static void set_claim(struct callback *callback, bool open)
+{
+	struct al_flow_row *row = &callback->row;
+	const char *host = open ? al_owner_host(shared(callback)->owner) : "";
+
+	(void)snprintf(row->claim_owner, sizeof(row->claim_owner), "%s",
+		open ? al_owner_id(shared(callback)->owner) : "");
+	(void)al_buf_set(&row->claim_host, host, strlen(host));
+	row->claim_lease_end = open ? callback->lease_end : 0;
+	row->sent_at = open ? now_wall(callback) : 0;
+	row->phase = open ? AL_FLOW_EXCHANGING : AL_FLOW_PENDING;
+}
+
+static enum al_step_result repeat_result(struct callback *callback)
+{
+	struct al_callback_call *call = callback->call;
+	const struct al_flow_row *row = &callback->row;
+	acctlink_error err = { 0 };
+
+	call->end.flags = (uint32_t)row->result_flags | ACCTLINK_CALLBACK_REPEATED;
+	memcpy(call->end.link_id, row->link_id, sizeof(call->end.link_id));
+	call->end.epoch = row->epoch;
+	call->end.generation = row->generation;
+	if (row->result == ACCTLINK_OK)
+		return finish(callback, ACCTLINK_OK, NULL);
+	(void)al_fail(&err, (al_rc)row->result, "callback", "this consent had ended before (%s%s%s); begin a new one",
+		al_status_name((al_rc)row->result), row->result_code.len > 0 ? ": " : "", al_buf_text(&row->result_code));
+	al_copy_printable(err.provider_code, sizeof(err.provider_code), al_buf_text(&row->result_code),
+		row->result_code.len);
+	return finish(callback, (al_rc)row->result, &err);
+}
+
+static bool claim_alive(struct callback *callback)
+{
+	const struct al_flow_row *row = &callback->row;
+	const struct al_owner *owner = shared(callback)->owner;
+
+	if (al_str_is(as_str(&row->claim_host), al_owner_host(owner))
+		&& al_now(shared(callback)->clock).boot_ms > row->claim_lease_end)
+		return false;
+	return !al_owner_is_dead(owner, row->claim_owner, &row->claim_host);
+}
+
+static enum al_step_result exchanging(struct callback *callback)
+{
+	if (!claim_alive(callback)) {
+		/* Sent or not, nobody knows: a code is never resent. */
+		callback->rc = al_fail(&callback->err, ACCTLINK_FLOW_FAILED, "callback",
+			"the process that exchanged the code died; begin a new consent");
+		return al_go(&callback->task, STEP_END);
+	}
+	if (al_calls_closed(shared(callback)->calls))
+		return fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
+	callback->poll_ms = callback->poll_ms == 0 ? POLL_FIRST_MS : callback->poll_ms * 2;
+	if (callback->poll_ms > POLL_LAST_MS)
+		callback->poll_ms = POLL_LAST_MS;
+	return al_wait_ms(&callback->task, STEP_FIND, callback->poll_ms);
+}
+
+/* RFC 6749, 4.1.2.1 and OpenID Connect Core, 3.1.2.6. */
+static enum al_step_result provider_said_no(struct callback *callback)
+{
+	static const char *const denials[] = { "access_denied", "consent_required", "login_required",
+		"interaction_required", "account_selection_required" };
+	const char *code = al_buf_text(&callback->params.error);
+	char text[200];
+	bool denied = false;
+
+	for (size_t i = 0; i < AL_COUNT(denials); i++)
+		denied = denied || strcmp(code, denials[i]) == 0;
+	al_copy_printable(text, sizeof(text), al_buf_text(&callback->params.error_description),
+		callback->params.error_description.len);
+	callback->rc = al_fail(&callback->err, denied ? ACCTLINK_DENIED : ACCTLINK_FLOW_FAILED, "callback",
+		"the provider ended the consent: %s%s%s", code, text[0] != '\0' ? ": " : "", text);
+	al_copy_printable(callback->err.provider_code, sizeof(callback->err.provider_code), code, strlen(code));
+	return al_go(&callback->task, STEP_END);
+}
+
+static enum al_step_result pending(struct callback *callback)
+{
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	if (now_wall(callback) >= callback->secret.deadline)
+		return fail(callback, ACCTLINK_FLOW_EXPIRED, "the callback came too late; begin a new consent");
+	rc = check_iss(callback, &err);
+	if (rc != ACCTLINK_OK)
+		return finish(callback, rc, &err);
+	return callback->params.error.len > 0 ? provider_said_no(callback) : al_go(&callback->task, STEP_READY);
+}
+
+static enum al_step_result step_find(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	acctlink_error err = { 0 };
+	al_rc rc = read_flow(callback, &err);
+
+	if (rc == AL_ABSENT)
+		return fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
+	if (rc != ACCTLINK_OK)
+		return finish(callback, rc, &err);
+	if (!is_ours(callback)) {
+		al_log(shared(callback)->log, ACCTLINK_LOG_WARNING,
+			"provider %s: a callback came from another browser or for another user; it is refused",
+			al_buf_text(&callback->row.provider));
+		return fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
+	}
+	if (callback->row.phase == AL_FLOW_DONE || callback->row.phase == AL_FLOW_FAILED)
+		return repeat_result(callback);
+	if (callback->provider == NULL)
+		callback->provider = shared(callback)->provider(shared(callback)->provider_ctx,
+			al_buf_text(&callback->row.provider));
+	if (callback->provider == NULL)
+		return fail(callback, ACCTLINK_UNKNOWN_PROVIDER, "the provider of this consent is not in the config any more");
+	return callback->row.phase == AL_FLOW_EXCHANGING ? exchanging(callback) : pending(callback);
+}
+
+/* ---- ready, claim, send ------------------------------------------------------------------ */
+
+static void resume(void *ctx)
+{
+	al_task_resume(ctx);
+}
+
+static enum al_step_result step_ready(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	callback->wait = (struct al_wait){ .done = resume, .ctx = task };
+	rc = al_provider_ready(callback->provider, &callback->wait, &err);
+	if (rc == AL_PENDING)
+		return al_wait(task, STEP_CLAIM);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_CLAIM) : finish(callback, rc, &err);
+}
+
+static al_rc mark(struct callback *callback, acctlink_error *err)
+{
+	struct al_vault_write write = { .kind = AL_FLOW_MARK, .flow = &callback->row };
+
+	return al_vault_commit(shared(callback)->vault, &write, 1, err);
+}
+
+static enum al_step_result step_claim(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	const struct al_provider_config *config = al_provider_config(callback->provider);
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	if (callback->wait.rc != ACCTLINK_OK)
+		return finish(callback, callback->wait.rc, &callback->wait.err);
+	rc = check_iss(callback, &err); /* the metadata may have come only now */
+	if (rc != ACCTLINK_OK)
+		return finish(callback, rc, &err);
+	callback->lease_end = al_add_ms(al_now(shared(callback)->clock).boot_ms,
+		2 * config->request_timeout_ms + LEASE_SPARE_MS);
+	set_claim(callback, true);
+	rc = mark(callback, &err);
+	if (rc == AL_CONFLICT)
+		return al_go(task, STEP_FIND);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : finish(callback, rc, &err);
+}
+
+static bool may_send(void *ctx)
+{
+	struct callback *callback = ctx;
+
+	return al_add_ms(al_now(shared(callback)->clock).boot_ms,
+		al_provider_config(callback->provider)->request_timeout_ms) < callback->lease_end;
+}
+
+static void http_done(void *ctx, struct al_http_result *result)
+{
+	struct callback *callback = ctx;
+
+	callback->http = *result;
+	memset(result, 0, sizeof(*result));
+	callback->received_wall = now_wall(callback);
+	al_task_resume(&callback->task);
+}
+
+static enum al_step_result step_send(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	acctlink_error err = { 0 };
+
+	callback->request = (struct al_token_request){ .grant = AL_GRANT_CODE, .code = &callback->params.code,
+		.redirect_uri = al_buf_text(&callback->secret.redirect_uri),
+		.code_verifier = &callback->secret.code_verifier, .may_send = may_send, .may_send_ctx = callback };
+	if (al_token_start(callback->provider, &callback->request, http_done, callback, &err) == ACCTLINK_OK)
+		return al_wait(task, STEP_READ);
+	callback->rc = al_fail(&callback->err, ACCTLINK_PROVIDER_DOWN, "callback", "the code was not sent: %s", err.message);
+	return al_go(task, STEP_END);
+}
+
+/* ---- read ------------------------------------------------------------------------------------ */
+
+static al_rc rc_of_answer(const struct al_token_answer *answer)
+{
+	switch (answer->kind) {
+	case AL_ANSWER_NOT_SENT:
+		return ACCTLINK_PROVIDER_DOWN;
+	case AL_ANSWER_OPERATOR:
+		return strcmp(answer->provider_code, "invalid_client") == 0
+			|| strcmp(answer->provider_code, "unauthorized_client") == 0 ? ACCTLINK_CLIENT_REFUSED
+			: ACCTLINK_BAD_CONFIG;
+	case AL_ANSWER_OURS:
+		return ACCTLINK_BAD_PROVIDER;
+	default:
+		return ACCTLINK_FLOW_FAILED;
+	}
+}
+
+static enum al_step_result step_read(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	struct al_token_answer *answer = &callback->answer;
+
+	al_token_read(callback->provider, &callback->request, &callback->http, answer);
+	al_http_result_clear(&callback->http);
+	if (answer->kind == AL_ANSWER_SET)
+		return al_go(task, STEP_CHECK);
+	callback->rc = rc_of_answer(answer);
+	(void)al_fail(&callback->err, callback->rc, al_buf_text(&callback->row.provider), "%s%s", answer->message,
+		callback->rc == ACCTLINK_FLOW_FAILED ? "; begin a new consent" : "");
+	callback->err.http_status = answer->http_status;
+	callback->err.retry_after_ms = answer->retry_after_ms > 0 ? answer->retry_after_ms : 0;
+	(void)snprintf(callback->err.provider_code, sizeof(callback->err.provider_code), "%s", answer->provider_code);
+	return al_go(task, STEP_END);
+}
+
+/* ---- check -------------------------------------------------------------------------------------- */
+
+/* A first answer without the bearer, or without the id_token that proves whose
+ * it is, makes no link. */
+static enum al_step_result refuse_set(struct callback *callback, const char *code, const char *message)
+{
+	callback->rc = al_fail(&callback->err, ACCTLINK_BAD_PROVIDER, al_buf_text(&callback->row.provider),
+		"%s; the tokens are revoked", message);
+	(void)snprintf(callback->err.provider_code, sizeof(callback->err.provider_code), "%s", code);
+	return al_go(&callback->task, STEP_REVOKE);
+}
+
+static enum al_step_result fetch_keys(struct callback *callback)
+{
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	callback->keys_fetched = true;
+	callback->wait = (struct al_wait){ .done = resume, .ctx = &callback->task };
+	rc = al_provider_fetch_keys(callback->provider, &callback->wait, &err);
+	return rc == AL_PENDING ? al_wait(&callback->task, STEP_CHECK) : al_go(&callback->task, STEP_CHECK);
+}
+
+static enum al_step_result step_check(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	const struct al_provider_config *config = al_provider_config(callback->provider);
+	struct al_token_set *set = &callback->answer.set;
+	struct al_id_expect expect = {
+		.nonce = callback->secret.nonce.len > 0 ? al_buf_text(&callback->secret.nonce) : NULL,
+		.access_token = &set->access_token
+	};
+	acctlink_error err = { 0 };
+
+	if (config->bearer == AL_BEARER_ACCESS_TOKEN && set->access_token.len == 0)
+		return refuse_set(callback, "no_access_token", "the provider sent no access_token");
+	if (set->id_token.len == 0) {
+		if (config->bearer == AL_BEARER_ID_TOKEN)
+			return refuse_set(callback, "no_id_token", "the provider sent no id_token, which is the bearer");
+		callback->verdict = AL_ID_GOOD; /* plain OAuth 2.0: no subject */
+		return al_go(task, STEP_KEEP);
+	}
+	if (!config->id_token_expected && config->issuer == NULL) {
+		callback->verdict = AL_ID_GOOD; /* an OAuth 2.0 profile has no rules to check it by */
+		al_buf_clear(&set->id_token);
+		return al_go(task, STEP_KEEP);
+	}
+	callback->verdict = al_id_token_check(callback->provider, &set->id_token, &expect, callback->received_wall,
+		&callback->claims, &err);
+	if (callback->verdict == AL_ID_NO_KEY && !callback->keys_fetched)
+		return fetch_keys(callback);
+	if (callback->verdict == AL_ID_BAD) {
+		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR, "provider %s: an id_token is refused: %s", config->name,
+			err.message);
+		return refuse_set(callback, "id_token_refused", err.message);
+	}
+	return al_go(task, STEP_KEEP);
+}
+
+/* ---- keep, revoke, end ------------------------------------------------------------------------------ */
+
+/* What was received must not be lost to a store that is down for a while. */
+static enum al_step_result keep_trying(struct callback *callback, int step, const acctlink_error *err)
+{
+	if (!callback->store_trouble)
+		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
+			"the store can't take the end of a consent yet, it is tried again: %s", err->message);
+	callback->store_trouble = true;
+	return al_wait_ms(&callback->task, step, RETRY_STORE_MS);
+}
+
+static void end_row(struct callback *callback)
+{
+	callback->row.expires_at = al_add_ms(now_wall(callback), callback->call->limits.result_lifetime_ms);
+	al_buf_clear(&callback->secret.code_verifier);
+	al_buf_clear(&callback->secret.nonce);
+}
+
+static al_rc keep(struct callback *callback, bool reduced, acctlink_error *err)
+{
+	struct al_buf nonce;
+	struct al_buf plain;
+	struct al_consent consent = {
+		.provider = callback->provider, .user = as_str(&callback->row.user),
+		.institution = as_str(&callback->row.institution), .set = &callback->answer.set,
+		.verdict = callback->verdict, .claims = &callback->claims,
+		.scope_asked = &callback->secret.scope, .received_wall = callback->received_wall,
+		.new_subject_ok = callback->secret.new_subject_ok, .flow = &callback->row, .flow_plain = &plain
+	};
+	al_rc rc;
+
+	al_buf_init(&nonce, callback->secret.nonce.max);
+	al_buf_init(&plain, AL_SEALED_MAX);
+	callback->call->end.flags = reduced ? ACCTLINK_CALLBACK_SCOPE_REDUCED : 0;
+	if (!al_buf_copy(&nonce, &callback->secret.nonce)) {
+		rc = al_fail_memory(err);
+	} else {
+		consent.nonce = al_buf_text(&nonce);
+		callback->row.expires_at = al_add_ms(now_wall(callback), callback->call->limits.result_lifetime_ms);
+		rc = al_flow_secret_pack(&callback->secret, &plain)
+			? al_links_keep_consent(callback->flows->parts.links, &consent, &callback->call->end, err)
+			: al_fail_memory(err);
+	}
+	al_buf_clear(&nonce);
+	al_buf_clear(&plain);
+	return rc;
+}
+
+static enum al_step_result step_keep(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	bool reduced = al_scope_reduced(&callback->secret.scope, &callback->answer.set.scope);
+	acctlink_error err = { 0 };
+	al_rc rc = keep(callback, reduced, &err);
+
+	if (rc == AL_CONFLICT) { /* the flow was taken for dead: its result stands, the tokens go */
+		callback->rc = AL_CONFLICT;
+		return al_go(task, STEP_REVOKE);
+	}
+	if (rc != ACCTLINK_OK)
+		return keep_trying(callback, STEP_KEEP, &err);
+	if (callback->call->end.rc != ACCTLINK_OK)
+		return fail(callback, callback->call->end.rc,
+			"the consent was given with another bank login; the link is as it was and the new tokens are revoked");
+	if (reduced)
+		flow_event(callback, ACCTLINK_EVENT_SCOPE_REDUCED);
+	return finish(callback, ACCTLINK_OK, NULL);
+}
+
+static enum al_step_result step_revoke(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	acctlink_error err = { 0 };
+	al_rc rc = al_links_revoke_orphan(callback->flows->parts.links, callback->provider, as_str(&callback->row.user),
+		as_str(&callback->row.institution), &callback->answer.set, &err);
+
+	if (rc != ACCTLINK_OK)
+		return keep_trying(callback, STEP_REVOKE, &err);
+	return al_go(task, callback->rc == AL_CONFLICT ? STEP_FIND : STEP_END);
+}
+
+static al_rc write_end(struct callback *callback, acctlink_error *err)
+{
+	struct al_flow_row *row = &callback->row;
+	struct al_audit_row audit = { .at = now_wall(callback), .link_id = "", .user = as_str(&row->user),
+		.what = callback->rc == ACCTLINK_DENIED ? "denied" : "flow_failed", .detail = callback->err.provider_code };
+	struct al_buf plain;
+	struct al_vault_write writes[2] = {
+		{ .kind = AL_FLOW_SWAP, .flow = row, .plain = &plain },
+		{ .kind = AL_AUDIT_INSERT, .audit = &audit }
+	};
+	al_rc rc;
+
+	al_buf_init(&plain, AL_SEALED_MAX);
+	end_row(callback);
+	row->phase = AL_FLOW_FAILED;
+	row->result = callback->rc;
+	if (!al_buf_set(&row->result_code, callback->err.provider_code, strlen(callback->err.provider_code))
+		|| !al_flow_secret_pack(&callback->secret, &plain))
+		rc = al_fail_memory(err);
+	else
+		rc = al_vault_commit(shared(callback)->vault, writes, 2, err);
+	al_buf_clear(&plain);
+	return rc;
+}
+
+/* The code never left: the flow is as it was, and the callback may come again. */
+static enum al_step_result release_flow(struct callback *callback)
+{
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	set_claim(callback, false);
+	rc = mark(callback, &err);
+	if (rc != ACCTLINK_OK && rc != AL_CONFLICT)
+		return keep_trying(callback, STEP_END, &err);
+	return finish(callback, callback->rc, &callback->err);
+}
+
+static enum al_step_result step_end(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+	acctlink_error err = { 0 };
+	al_rc rc;
+
+	if (callback->rc == ACCTLINK_PROVIDER_DOWN)
+		return release_flow(callback);
+	rc = write_end(callback, &err);
+	if (rc == AL_CONFLICT)
+		return al_go(task, STEP_FIND);
+	if (rc != ACCTLINK_OK)
+		return keep_trying(callback, STEP_END, &err);
+	flow_event(callback, callback->rc == ACCTLINK_DENIED ? ACCTLINK_EVENT_DENIED : ACCTLINK_EVENT_FLOW_FAILED);
+	return finish(callback, callback->rc, &callback->err);
+}
+
+static const struct al_step callback_steps[] = {
+	[STEP_FIND] = { "find", step_find },
+	[STEP_READY] = { "ready", step_ready },
+	[STEP_CLAIM] = { "claim", step_claim },
+	[STEP_SEND] = { "send", step_send },
+	[STEP_READ] = { "read", step_read },
+	[STEP_CHECK] = { "check", step_check },
+	[STEP_KEEP] = { "keep", step_keep },
+	[STEP_REVOKE] = { "revoke", step_revoke },
+	[STEP_END] = { "end", step_end }
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+static void callback_ended(struct al_task *task)
+{
+	struct callback *callback = (struct callback *)task;
+
+	al_callback_params_clear(&callback->params);
+	al_flow_row_clear(&callback->row);
+	al_flow_secret_clear(&callback->secret);
+	al_http_result_clear(&callback->http);
+	al_token_answer_clear(&callback->answer);
+	al_id_claims_clear(&callback->claims);
+	al_provider_unref(&callback->provider);
+	free(callback);
+}
+
+static void release_callback(struct al_call *base)
+{
+	struct al_callback_call *call = (struct al_callback_call *)base;
+
+	al_buf_clear(&call->user);
+	al_buf_clear(&call->params);
+	al_buf_clear(&call->cookie);
+	al_buf_clear(&call->provider);
+	al_buf_clear(&call->institution);
+	free(call);
+}
+
+void al_callback_call_free(struct al_callback_call **call)
+{
+	if (*call != NULL)
+		release_callback(&(*call)->call);
+	*call = NULL;
+}
+
+struct al_callback_call *al_callback_call_new(void)
+{
+	struct al_callback_call *call = al_new(sizeof(*call));
+
+	if (call == NULL)
+		return NULL;
+	al_buf_init(&call->user, 1024);
+	al_buf_init(&call->params, AL_PARAMS_MAX);
+	al_buf_init(&call->cookie, AL_PARAMS_MAX);
+	al_buf_init(&call->provider, 64);
+	al_buf_init(&call->institution, 255);
+	return call;
+}
+
+static struct callback *callback_new(struct al_flows *flows, struct al_callback_call *call)
+{
+	struct callback *callback = al_new(sizeof(*callback));
+
+	if (callback == NULL)
+		return NULL;
+	al_task_init(&callback->task, flows->parts.shared.pool, callback_steps, callback_ended);
+	callback->flows = flows;
+	callback->call = call;
+	al_callback_params_init(&callback->params);
+	al_flow_row_init(&callback->row);
+	al_flow_secret_init(&callback->secret);
+	al_token_set_init(&callback->answer.set);
+	al_id_claims_init(&callback->claims);
+	return callback;
+}
+
+al_rc al_flows_callback(struct al_flows *flows, struct al_callback_call *call, acctlink_error *err)
+{
+	struct callback *callback = callback_new(flows, call);
+	al_rc rc = callback == NULL ? al_fail_memory(err)
+		: al_callback_params_parse(&callback->params, as_str(&call->params), err);
+
+	if (rc == ACCTLINK_OK)
+		rc = al_call_begin(flows->parts.shared.calls, &call->call, release_callback, err);
+	if (rc != ACCTLINK_OK) {
+		if (callback != NULL)
+			callback_ended(&callback->task);
+		release_callback(&call->call);
+		return rc;
+	}
+	al_task_start(&callback->task, STEP_FIND);
+	return ACCTLINK_OK;
+}
