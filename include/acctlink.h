@@ -44,6 +44,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 /** Major version in the upper 16 bits, minor in the lower. Another major is
  *  another ABI; a minor only adds. */
@@ -553,6 +556,9 @@ typedef struct acctlink_rejected_args {
 acctlink_status acctlink_report_rejected(acctlink *handle, const acctlink_rejected_args *args,
 	acctlink_error *err);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

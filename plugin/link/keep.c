@@ -92,6 +92,11 @@ int32_t al_keep_judge(struct al_record *record, const struct al_provider_config 
 	}
 	if (record->kept.old_bearer.len == 0)
 		row->bearer_end = 0;
+	if (row->bearer_check == AL_BEARER_UNCHECKED && row->state != 0) {
+		/* The keys are fetched next: no news for anybody unless that fails. */
+		(void)al_buf_set(&row->last_error, "id_token_unchecked", 18);
+		return 0;
+	}
 	if (row->bearer_check == AL_BEARER_MISSING && config->bearer == AL_BEARER_ID_TOKEN) {
 		note_failure(row, config, "no_id_token", now, pause);
 		return al_link_set_state(row, old_good ? ACCTLINK_STATE_STALE : ACCTLINK_STATE_RELINK_REQUIRED,
