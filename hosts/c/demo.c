@@ -104,6 +104,8 @@ static void do_unlink(struct th_host *host, struct th_provider *provider, const 
 
 int main(void)
 {
+	/* OpenID Connect Core, 11: offline_access is granted with prompt=consent. */
+	const struct th_config config = { .provider_lines = "authorize_parameters = { prompt = 'consent'; };" };
 	struct th_provider *provider;
 	struct th_host *host;
 	acctlink_bearer_info first = ACCTLINK_BEARER_INFO_INIT;
@@ -116,7 +118,7 @@ int main(void)
 	provider = th_provider_start(TH_CERTIFIED, NULL);
 	printf("      %s\n", provider->issuer);
 	step("A host loads acctlink.so with dlopen and calls acctlink_init");
-	host = th_host_new(provider, NULL);
+	host = th_host_new(provider, &config);
 	printf("      %-13s %u.%u\n", "ABI", host->api.abi_version() >> 16, host->api.abi_version() & 0xffff);
 	do_link(host, provider);
 	step("acctlink_get_bearer: what the host sends to the data API");

@@ -60,13 +60,15 @@ static int give_to_owner(int fd, int folder)
 
 static int finish_folder(int fd)
 {
-	int above = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int rc = -1;
+	int above;
+	int rc;
 
+	if (fchmod(fd, 0700) != 0)
+		return -1;
+	above = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (above < 0)
 		return -1;
-	if (fchmod(fd, 0700) == 0)
-		rc = give_to_owner(fd, above);
+	rc = give_to_owner(fd, above);
 	(void)close(above);
 	return rc;
 }

@@ -406,7 +406,6 @@ acctlink_status th_inspect(struct th_host *host, const char *user, const char *i
 	acctlink_inspect_args args = ACCTLINK_INSPECT_ARGS_INIT;
 
 	args.link = ref_to(user, institution);
-	*result = (acctlink_inspect_result)ACCTLINK_INSPECT_RESULT_INIT;
 	return host->api.inspect(host->handle, &args, result, err);
 }
 

@@ -87,6 +87,7 @@ acctlink_status th_bearer(struct th_host *host, const char *user, const char *in
 	acctlink_bearer_info *info, acctlink_error *err);
 char *th_must_bearer(struct th_host *host, const char *user, const char *institution,
 	acctlink_bearer_info *info);
+/* result is the caller's ACCTLINK_INSPECT_RESULT_INIT, with buffers if wanted. */
 acctlink_status th_inspect(struct th_host *host, const char *user, const char *institution,
 	acctlink_inspect_result *result, acctlink_error *err);
 acctlink_status th_unlink(struct th_host *host, const char *user, const char *institution,
