@@ -616,6 +616,8 @@ static al_rc read_column(const struct handle *h, sqlite3_stmt *statement, int at
 		((char *)field)[len] = '\0';
 		return ACCTLINK_OK;
 	}
+	if (len > ((const struct al_buf *)field)->max)
+		return damaged(h, column, err);
 	return al_buf_set(field, data, len) ? ACCTLINK_OK : al_fail_memory(err);
 }
 
