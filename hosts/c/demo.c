@@ -123,7 +123,7 @@ int main(void)
 	do_link(host, provider);
 	step("acctlink_get_bearer: what the host sends to the data API");
 	bearer = show_bearer(host, provider, &first);
-	step("An hour and a day later the bearer has ended: acctlink_get_bearer refreshes it");
+	step("The clocks move on by a day and an hour; the bearer has ended; acctlink_get_bearer refreshes it");
 	th_advance(host, provider, (int64_t)25 * 3600 * 1000);
 	next = show_bearer(host, provider, &second);
 	th_check(second.generation == first.generation + 1 && strcmp(bearer, next) != 0, "no new bearer came");

@@ -60,7 +60,7 @@ al_rc al_take_ref(const acctlink_ref *ref, struct al_buf *owner_key, char link_i
 	acctlink_error *err) AL_MUST_USE;
 /* Empty, or an id as acctlink makes them. */
 al_rc al_take_id(acctlink_str id, char to[AL_ID_LEN + 1], acctlink_error *err) AL_MUST_USE;
-/* Sets len, and the text if there is room. */
-void al_give_text(acctlink_out *out, const struct al_buf *text);
+/* Sets len; the text only if the call has succeeded and it is wanted. */
+void al_give_text(acctlink_out *out, const struct al_buf *text, bool success);
 
 #endif

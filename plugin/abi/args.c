@@ -93,9 +93,9 @@ al_rc al_take_ref(const acctlink_ref *ref, struct al_buf *owner_key, char link_i
 	return rc;
 }
 
-void al_give_text(acctlink_out *out, const struct al_buf *text)
+void al_give_text(acctlink_out *out, const struct al_buf *text, bool success)
 {
 	out->len = text->len;
-	if (out->data != NULL && out->cap > text->len)
+	if (success && out->data != NULL && out->cap > text->len)
 		memcpy(out->data, al_buf_text(text), text->len + 1);
 }

@@ -94,12 +94,15 @@ static al_rc fill_begin(struct acctlink *handle, const struct al_config *limits,
 	return ACCTLINK_OK;
 }
 
-static void give_begin(acctlink_begin_result *to, acctlink_begin_result *out, const struct al_begin_call *call)
+/* Without success only the lengths are told: the texts are those of no flow. */
+static void give_begin(acctlink_begin_result *to, acctlink_begin_result *out, const struct al_begin_call *call,
+	bool success)
 {
-	al_give_text(&out->url, &call->url);
-	al_give_text(&out->state, &call->state);
-	al_give_text(&out->set_cookie, &call->set_cookie);
-	out->expires_at_ms = call->expires_at;
+	al_give_text(&out->url, &call->url, success);
+	al_give_text(&out->state, &call->state, success);
+	al_give_text(&out->set_cookie, &call->set_cookie, success);
+	if (success)
+		out->expires_at_ms = call->expires_at;
 	al_give_result(to, out, sizeof(*out));
 }
 
@@ -121,7 +124,7 @@ static al_rc do_begin(struct acctlink *handle, const acctlink_begin_args *args, 
 		return rc;
 	rc = await(&call->call, until, err);
 	if (rc == ACCTLINK_OK || rc == ACCTLINK_BUFFER_TOO_SMALL)
-		give_begin(to, out, call);
+		give_begin(to, out, call, rc == ACCTLINK_OK);
 	al_call_unref(&call->call);
 	return rc;
 }
@@ -251,10 +254,11 @@ static al_rc give_bearer(struct bearer_out *out, const struct al_bearer *bearer,
 }
 
 /* Nothing good enough is held: one flight for all. At the deadline a bearer
- * that is good still is better than none. */
+ * that is good still is better than none: then err stays as it was. */
 static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call, int64_t until, struct bearer_out *out,
 	acctlink_error *err)
 {
+	acctlink_error why = { 0 };
 	struct al_bearer *held;
 	struct al_buf owner_key;
 	char link_id[AL_ID_LEN + 1];
@@ -266,19 +270,21 @@ static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call
 		al_bearer_call_free(&call);
 		return al_fail_memory(err);
 	}
-	rc = al_links_bearer(links, call, err);
+	rc = al_links_bearer(links, call, &why);
 	if (rc == ACCTLINK_OK) {
-		rc = await(&call->call, until, err);
+		rc = await(&call->call, until, &why);
 		if (rc == ACCTLINK_OK)
-			rc = give_bearer(out, call->bearer, err);
+			rc = give_bearer(out, call->bearer, &why);
 		al_call_unref(&call->call);
 	}
 	if (rc == ACCTLINK_TIMED_OUT) {
 		held = al_links_held(links, &owner_key, link_id, 1);
 		if (held != NULL)
-			rc = give_bearer(out, held, err);
+			rc = give_bearer(out, held, &why);
 		al_bearer_unref(&held);
 	}
+	if (rc != ACCTLINK_OK && err != NULL)
+		*err = why;
 	al_buf_clear(&owner_key);
 	return rc;
 }
@@ -419,8 +425,8 @@ static al_rc give_inspect(acctlink_inspect_result *to, acctlink_inspect_result *
 
 	if (fits)
 		describe_row(out, row);
-	al_give_text(&out->subject, &row->subject);
-	al_give_text(&out->scope, &row->scope);
+	al_give_text(&out->subject, &row->subject, fits);
+	al_give_text(&out->scope, &row->scope, fits);
 	al_give_result(to, out, sizeof(*out));
 	return fits ? ACCTLINK_OK : al_fail(err, ACCTLINK_BUFFER_TOO_SMALL, "out", "subject needs %zu bytes, scope %zu",
 		row->subject.len + 1, row->scope.len + 1);

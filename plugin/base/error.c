@@ -50,7 +50,7 @@ void al_copy_printable(char *to, size_t cap, const char *from, size_t len)
 
 void al_copy_url_safe(char *to, size_t cap, const char *url)
 {
-	const char *host = strstr(url, "://");
+	const char *host = url + strcspn(url, ":/?#"); /* a query may hold "://" as well */
 	size_t scheme_len;
 	size_t len;
 	const char *at;
@@ -58,7 +58,7 @@ void al_copy_url_safe(char *to, size_t cap, const char *url)
 	if (cap == 0)
 		return;
 	to[0] = '\0';
-	host = host == NULL ? url : host + 3;
+	host = strncmp(host, "://", 3) == 0 ? host + 3 : strncmp(url, "//", 2) == 0 ? url + 2 : url;
 	scheme_len = (size_t)(host - url);
 	len = strcspn(host, "?#");
 	/* The user part ends at the last '@' before the path. */

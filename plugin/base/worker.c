@@ -23,6 +23,7 @@ struct al_pool {
 	struct al_task **tail;
 	struct al_task *timers; /* parked tasks with a timer, soonest first */
 	size_t tasks;           /* started and not ended */
+	unsigned hurries;
 	bool stop;
 	unsigned count;
 	pthread_t threads[];
@@ -97,10 +98,11 @@ static void wait_locked(struct al_pool *pool)
 	(void)pthread_cond_timedwait(&pool->work, &pool->lock, &until);
 }
 
-/* Parks a task that returned WAIT, unless it was resumed meanwhile. */
+/* Parks a task that returned WAIT, unless it was resumed, or its timer hurried,
+ * meanwhile. */
 static void park_locked(struct al_pool *pool, struct al_task *task)
 {
-	if (task->woken) {
+	if (task->woken || (task->wake_at != 0 && task->hurry != pool->hurries)) {
 		task->woken = false;
 		task->wake_at = 0;
 		enqueue_locked(pool, task);
@@ -231,6 +233,7 @@ al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err)
 void al_pool_hurry(struct al_pool *pool)
 {
 	(void)pthread_mutex_lock(&pool->lock);
+	pool->hurries++;
 	while (pool->timers != NULL) {
 		struct al_task *task = pool->timers;
 
@@ -303,5 +306,6 @@ void al_task_set_timer(struct al_task *task, int64_t after_ms)
 
 	(void)pthread_mutex_lock(&pool->lock);
 	task->wake_at = al_add_ms(al_monotonic_ms(), after_ms < 1 ? 1 : after_ms);
+	task->hurry = pool->hurries;
 	(void)pthread_mutex_unlock(&pool->lock);
 }

@@ -32,13 +32,14 @@ struct al_task {
 	int state;             /* the pool's lock */
 	bool woken;            /* the pool's lock: resumed before it was parked */
 	int64_t wake_at;       /* the pool's lock: monotonic ms while a timer is set */
+	unsigned hurry;        /* the pool's lock: its count when the timer was set */
 	struct al_task *next;  /* the pool's lock */
 };
 
 al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err) AL_MUST_USE;
 /* Waits until no task is left or deadline_at (monotonic ms) has passed, then
- * ends the threads and frees the pool. OK, or TIMED_OUT: then tasks are left
- * and the pool is not freed; resuming them is harmless and does nothing. */
+ * ends the threads and frees the pool. OK, or TIMED_OUT: then tasks are left,
+ * the pool goes on as it is, and this may be called again. */
 al_rc al_pool_free(struct al_pool **pool, int64_t deadline_at) AL_MUST_USE;
 /* Fires the timers that are set now, so that waiting tasks see the end coming. */
 void al_pool_hurry(struct al_pool *pool);

@@ -84,6 +84,8 @@ static al_rc make_secrets(struct begin *begin, acctlink_error *err)
 	if (rc == ACCTLINK_OK && config->nonce)
 		rc = make_text(&secret->nonce, err);
 	if (rc == ACCTLINK_OK)
+		rc = al_provider_fingerprint(begin->call->provider, secret->client, err);
+	if (rc == ACCTLINK_OK)
 		rc = al_sha256(begin->state, strlen(begin->state), hash, err);
 	if (rc == ACCTLINK_OK && (!al_buf_set(&begin->row.state_hash, hash, sizeof(hash))
 		|| !al_buf_copy(&secret->redirect_uri, &begin->call->redirect_uri)

@@ -14,8 +14,8 @@ enum { POLL_FIRST_MS = 5, POLL_LAST_MS = 200, RETRY_STORE_MS = 100, LEASE_SPARE_
 
 enum callback_step {
 	STEP_FIND,   /* the flow; state, user, browser; its phase */
-	STEP_READY,  /* the provider's endpoints are known */
-	STEP_CLAIM,  /* durable before the code leaves */
+	STEP_READY,  /* the provider's metadata is known */
+	STEP_CLAIM,  /* durable before the code leaves; or it ends in the provider's error */
 	STEP_SEND,
 	STEP_READ,
 	STEP_CHECK,  /* the id_token; fetches keys at most once */
@@ -224,6 +224,15 @@ static enum al_step_result provider_said_no(struct callback *callback)
 	return al_go(&callback->task, STEP_END);
 }
 
+/* A code goes to the server that gave it, whatever the config says by now (RFC 9700, 4.4). */
+static bool same_client(struct callback *callback)
+{
+	unsigned char client[32];
+
+	return al_provider_fingerprint(callback->provider, client, NULL) == ACCTLINK_OK
+		&& al_equal(client, callback->secret.client, sizeof(client));
+}
+
 static enum al_step_result pending(struct callback *callback)
 {
 	acctlink_error err = { 0 };
@@ -231,10 +240,13 @@ static enum al_step_result pending(struct callback *callback)
 
 	if (now_wall(callback) >= callback->secret.deadline)
 		return fail(callback, ACCTLINK_FLOW_EXPIRED, "the callback came too late; begin a new consent");
+	if (!same_client(callback))
+		return fail(callback, ACCTLINK_FLOW_FAILED,
+			"the provider's issuer or client_id was changed in the config meanwhile; begin a new consent");
 	rc = check_iss(callback, &err);
 	if (rc != ACCTLINK_OK)
 		return finish(callback, rc, &err);
-	return callback->params.error.len > 0 ? provider_said_no(callback) : al_go(&callback->task, STEP_READY);
+	return al_go(&callback->task, STEP_READY);
 }
 
 static enum al_step_result step_find(struct al_task *task)
@@ -302,6 +314,8 @@ static enum al_step_result step_claim(struct al_task *task)
 	rc = check_iss(callback, &err); /* the metadata may have come only now */
 	if (rc != ACCTLINK_OK)
 		return finish(callback, rc, &err);
+	if (callback->params.error.len > 0)
+		return provider_said_no(callback);
 	callback->lease_end = al_add_ms(al_now(shared(callback)->clock).boot_ms,
 		2 * config->request_timeout_ms + LEASE_SPARE_MS);
 	set_claim(callback, true);
@@ -402,6 +416,16 @@ static enum al_step_result fetch_keys(struct callback *callback)
 	return rc == AL_PENDING ? al_wait(&callback->task, STEP_CHECK) : al_go(&callback->task, STEP_CHECK);
 }
 
+/* OpenID Connect Core, 3.1.3.3: with openid granted there is one. Where nothing
+ * but the nonce protects the code, a grant without openid is no excuse. */
+static bool owes_id_token(struct callback *callback)
+{
+	const struct al_buf *granted = &callback->answer.set.scope;
+
+	return al_scope_has(&callback->secret.scope, "openid")
+		&& (granted->len == 0 || al_scope_has(granted, "openid") || callback->secret.code_verifier.len == 0);
+}
+
 static enum al_step_result step_check(struct al_task *task)
 {
 	struct callback *callback = (struct callback *)task;
@@ -418,6 +442,8 @@ static enum al_step_result step_check(struct al_task *task)
 	if (set->id_token.len == 0) {
 		if (config->bearer == AL_BEARER_ID_TOKEN)
 			return refuse_set(callback, "no_id_token", "the provider sent no id_token, which is the bearer");
+		if (owes_id_token(callback))
+			return refuse_set(callback, "no_id_token", "the provider sent no id_token, though openid was asked for");
 		callback->verdict = AL_ID_GOOD; /* plain OAuth 2.0: no subject */
 		return al_go(task, STEP_KEEP);
 	}
@@ -500,9 +526,12 @@ static enum al_step_result step_keep(struct al_task *task)
 	}
 	if (rc != ACCTLINK_OK)
 		return keep_trying(callback, STEP_KEEP, &err);
-	if (callback->call->end.rc != ACCTLINK_OK)
-		return fail(callback, callback->call->end.rc,
-			"the consent was given with another bank login; the link is as it was and the new tokens are revoked");
+	if (callback->call->end.rc != ACCTLINK_OK) {
+		flow_event(callback, ACCTLINK_EVENT_FLOW_FAILED);
+		return fail(callback, callback->call->end.rc, callback->call->end.shared
+			? "another user has linked this bank login, and shared_subject = \"refuse\"; the new tokens are revoked"
+			: "the consent was given with another bank login; the link is as it was and the new tokens are revoked");
+	}
 	if (reduced)
 		flow_event(callback, ACCTLINK_EVENT_SCOPE_REDUCED);
 	return finish(callback, ACCTLINK_OK, NULL);

@@ -60,6 +60,7 @@ bool al_flow_secret_pack(const struct al_flow_secret *secret, struct al_buf *pla
 		&& al_pack(plain, secret->binding_hash, sizeof(secret->binding_hash))
 		&& pack_buf(plain, &secret->code_verifier) && pack_buf(plain, &secret->nonce)
 		&& pack_buf(plain, &secret->redirect_uri) && pack_buf(plain, &secret->scope)
+		&& al_pack(plain, secret->client, sizeof(secret->client))
 		&& al_pack_u64(plain, (uint64_t)secret->deadline) && al_pack_u64(plain, secret->new_subject_ok);
 }
 
@@ -76,17 +77,21 @@ al_rc al_flow_secret_unpack(struct al_flow_secret *secret, const struct al_buf *
 	struct al_unpack from = { .data = (const unsigned char *)al_buf_text(plain), .len = plain->len };
 	uint64_t version = al_unpack_u64(&from);
 	acctlink_str hash = al_unpack_field(&from);
+	acctlink_str client;
 
 	al_flow_secret_clear(secret);
 	unpack_buf(&from, &secret->code_verifier);
 	unpack_buf(&from, &secret->nonce);
 	unpack_buf(&from, &secret->redirect_uri);
 	unpack_buf(&from, &secret->scope);
+	client = al_unpack_field(&from);
 	secret->deadline = (int64_t)al_unpack_u64(&from);
 	secret->new_subject_ok = al_unpack_u64(&from) != 0;
-	if (version != SECRET_VERSION || hash.len != sizeof(secret->binding_hash) || from.failed || from.at != from.len)
+	if (version != SECRET_VERSION || hash.len != sizeof(secret->binding_hash)
+		|| client.len != sizeof(secret->client) || from.failed || from.at != from.len)
 		return al_fail(err, ACCTLINK_BAD_STORE, "flow", "the flow's row is damaged, or of another version of acctlink");
 	memcpy(secret->binding_hash, hash.data, hash.len);
+	memcpy(secret->client, client.data, client.len);
 	return ACCTLINK_OK;
 }
 
@@ -244,6 +249,11 @@ static bool has_word(const struct al_buf *list, const char *word, size_t len)
 		text += span;
 	}
 	return false;
+}
+
+bool al_scope_has(const struct al_buf *scope, const char *word)
+{
+	return has_word(scope, word, strlen(word));
 }
 
 bool al_scope_reduced(const struct al_buf *asked, const struct al_buf *granted)

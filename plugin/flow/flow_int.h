@@ -17,6 +17,7 @@ struct al_flow_secret {
 	struct al_buf nonce;
 	struct al_buf redirect_uri;
 	struct al_buf scope;
+	unsigned char client[32];       /* fingerprint of the issuer and client that were asked */
 	int64_t deadline;               /* wall ms: later callbacks have expired */
 	bool new_subject_ok;
 };
@@ -44,6 +45,7 @@ void al_callback_params_init(struct al_callback_params *params);
 void al_callback_params_clear(struct al_callback_params *params);
 /* BAD_CALLBACK for anything malformed or ambiguous. */
 al_rc al_callback_params_parse(struct al_callback_params *params, acctlink_str raw, acctlink_error *err) AL_MUST_USE;
+bool al_scope_has(const struct al_buf *scope, const char *word);
 /* True if `granted` lacks a scope that was asked for. */
 bool al_scope_reduced(const struct al_buf *asked, const struct al_buf *granted);
 

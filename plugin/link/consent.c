@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { CONFLICT_TRIES = 20, OTHERS_MAX = 8 };
+enum { CONFLICT_TRIES = 20, OTHERS_MAX = 8, SAME_SUBJECT_MAX = 256 };
 
 /* What one commit writes: the link or a tombstone, the flow, and other links
  * that lose their grant. */
@@ -55,13 +55,18 @@ static bool same_text(const struct al_buf *a, const char *text)
 
 /* ---- other links of the same bank login ------------------------------------------ */
 
+static bool same_bytes(const struct al_buf *a, const struct al_buf *b)
+{
+	return a->len == b->len && memcmp(al_buf_text(a), al_buf_text(b), a->len) == 0;
+}
+
+/* A subject is unique within one bank only: that of another institution is another login. */
 static bool collect_other(void *ctx, struct al_link_row *row)
 {
 	struct batch *batch = ctx;
 	const struct al_link_row *own = &batch->record.row;
 
-	if (row->owner_key.len == own->owner_key.len
-		&& memcmp(al_buf_text(&row->owner_key), al_buf_text(&own->owner_key), own->owner_key.len) == 0)
+	if (same_bytes(&row->owner_key, &own->owner_key) || !same_bytes(&row->institution, &own->institution))
 		return true;
 	if (batch->other_count == OTHERS_MAX)
 		return false;
@@ -72,7 +77,7 @@ static bool collect_other(void *ctx, struct al_link_row *row)
 
 static al_rc find_others(struct batch *batch, acctlink_error *err)
 {
-	struct al_link_visit visit = { .each = collect_other, .ctx = batch, .limit = OTHERS_MAX + 1 };
+	struct al_link_visit visit = { .each = collect_other, .ctx = batch, .limit = SAME_SUBJECT_MAX };
 	const struct al_link_row *row = &batch->record.row;
 
 	batch->other_count = 0;
@@ -163,6 +168,14 @@ static bool other_subject(const struct batch *batch)
 		&& !same_text(known, al_buf_text(&consent->claims->subject));
 }
 
+/* They lose their grant: by policy, or since the provider keeps one per user. */
+static bool supersedes_others(const struct batch *batch)
+{
+	const struct al_provider_config *config = al_provider_config(batch->consent->provider);
+
+	return batch->other_count > 0 && (config->shared_subject == AL_SUBJECT_MOVE || config->one_grant_per_user);
+}
+
 static bool refused_by_policy(const struct batch *batch)
 {
 	return batch->other_count > 0
@@ -190,7 +203,7 @@ static uint32_t result_flags(const struct batch *batch)
 
 	if (batch->record.row.bearer_check != AL_BEARER_GOOD)
 		flags |= ACCTLINK_CALLBACK_UNCHECKED;
-	if (batch->other_count > 0)
+	if (supersedes_others(batch))
 		flags |= ACCTLINK_CALLBACK_SUPERSEDES;
 	return flags;
 }
@@ -200,6 +213,7 @@ static void fill_flow(struct batch *batch, struct al_consent_end *end)
 	struct al_flow_row *flow = batch->consent->flow;
 	const struct al_link_row *row = &batch->record.row;
 
+	end->shared = batch->subject_refused && !other_subject(batch);
 	end->rc = batch->subject_refused ? ACCTLINK_SUBJECT_CHANGED : ACCTLINK_OK;
 	end->flags = batch->subject_refused ? 0 : result_flags(batch) | end->flags;
 	if (batch->subject_refused && !batch->renewed)
@@ -233,9 +247,7 @@ static al_rc commit(struct batch *batch, acctlink_error *err)
 		writes[2].link = &batch->tombstone.row;
 		writes[2].plain = &batch->tombstone_plain;
 	}
-	for (size_t i = 0; i < batch->other_count; i++) {
-		if (al_provider_config(batch->consent->provider)->shared_subject != AL_SUBJECT_MOVE)
-			break;
+	for (size_t i = 0; supersedes_others(batch) && i < batch->other_count; i++) {
 		(void)al_link_set_state(&batch->others[i], ACCTLINK_STATE_SUPERSEDED, ACCTLINK_REASON_NONE);
 		batch->others[i].due_at = 0;
 		writes[count].kind = AL_LINK_MARK;

@@ -89,6 +89,7 @@ struct al_consent {
 };
 struct al_consent_end {
 	al_rc rc;                   /* OK, SUBJECT_CHANGED, … as the flow's result */
+	bool shared;                /* SUBJECT_CHANGED: since another user has this login */
 	uint32_t flags;             /* ACCTLINK_CALLBACK_… */
 	char link_id[AL_ID_LEN + 1];
 	int64_t epoch;

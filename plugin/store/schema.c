@@ -44,6 +44,7 @@ static const char version_1[] =
 	" claim_lease_end INTEGER NOT NULL,"
 	" claim_sent_at INTEGER NOT NULL,"
 	" claim_outcome INTEGER NOT NULL,"
+	" unknown_sent_at INTEGER NOT NULL,"
 	" claim_key_id TEXT NOT NULL,"
 	" rejected_generation INTEGER NOT NULL,"
 	" rejected_at INTEGER NOT NULL,"

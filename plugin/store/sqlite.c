@@ -18,6 +18,7 @@
 
 #define APPLICATION_ID 0x61636c6e /* "acln" */
 #define CONNECTIONS_MAX 8
+#define STORES_MAX 16 /* of one process */
 #define BUSY_MS 5000
 #define SQL_MAX 8192
 #define MARK_LEN 16
@@ -167,9 +168,10 @@ static bool is_conflict(int code)
  * then believes in locks that only the parent holds, and a WAL that the parent
  * deletes at its end takes the child's commits with it. So what is open is
  * counted with the process that opened it (pid << 32 | count), and a child
- * opens nothing before the inherited connections are gone. Not a lock: a fork
- * copies it whole. */
+ * opens nothing before the inherited connections are gone. Atomic, without a
+ * lock: a fork copies both whole. */
 static _Atomic uint64_t open_here;
+static struct sqlite_store *_Atomic stores[STORES_MAX];
 
 static bool count_opened(void)
 {
@@ -412,6 +414,61 @@ static al_rc check_file(struct sqlite_store *s, acctlink_error *err)
 	return rc;
 }
 
+/* Closes the idle connections; false if the list is locked: in a child perhaps
+ * for ever, by a thread that only the parent has. */
+static bool drop_idle(struct sqlite_store *s, bool inherited)
+{
+	struct handle *list;
+
+	if (pthread_mutex_trylock(&s->lock) != 0)
+		return false;
+	list = s->idle;
+	s->idle = NULL;
+	for (struct handle *h = list; h != NULL; h = h->next)
+		s->open--;
+	(void)pthread_mutex_unlock(&s->lock);
+	while (list != NULL) {
+		struct handle *next = list->next;
+
+		close_handle(list, inherited);
+		list = next;
+	}
+	return true;
+}
+
+static bool is_inherited(struct sqlite_store *s)
+{
+	pid_t user = atomic_load(&s->pid);
+
+	return user != 0 && user != getpid();
+}
+
+static void drop_inherited(void)
+{
+	for (size_t i = 0; i < STORES_MAX; i++) {
+		struct sqlite_store *other = atomic_load(&stores[i]);
+
+		if (other != NULL && is_inherited(other))
+			(void)drop_idle(other, true);
+	}
+}
+
+/* Counts a connection that is about to be opened, once nothing inherited is
+ * left. It takes more than one try if another thread is dropping it just now. */
+static bool enter_process(void)
+{
+	const struct timespec nap = { 0, 5000000 };
+
+	for (int tries = 0; !count_opened(); tries++) {
+		if (tries == 20)
+			return false;
+		if (tries > 0)
+			(void)nanosleep(&nap, NULL);
+		drop_inherited();
+	}
+	return true;
+}
+
 static al_rc open_handle(struct sqlite_store *s, struct handle **out, acctlink_error *err)
 {
 	/* Not in a cache that a host may have told SQLite to share among connections. */
@@ -427,10 +484,10 @@ static al_rc open_handle(struct sqlite_store *s, struct handle **out, acctlink_e
 	if (h == NULL)
 		return al_fail_memory(err);
 	h->store = s;
-	if (!count_opened()) {
+	if (!enter_process()) {
 		free(h);
-		return al_fail(err, ACCTLINK_FORKED, s->base.path, "this process inherited open connections to a store "
-			"by fork: end the inherited handle with acctlink_shutdown first, or fork before the first use");
+		return al_fail(err, ACCTLINK_FORKED, s->base.path, "this process was forked while a thread was just using a "
+			"store, and can't use one: fork before the first use, or fork again");
 	}
 	code = sqlite3_open_v2(s->base.path, &h->db, flags, NULL);
 	rc = code == SQLITE_OK ? set_up(h, err) : fail(h, code, "open", err);
@@ -446,15 +503,15 @@ static al_rc open_handle(struct sqlite_store *s, struct handle **out, acctlink_e
 
 static void put_back(struct sqlite_store *s, struct handle *h)
 {
-	pthread_mutex_lock(&s->lock);
+	(void)pthread_mutex_lock(&s->lock);
 	if (h == NULL) {
 		s->open--;
 	} else {
 		h->next = s->idle;
 		s->idle = h;
 	}
-	pthread_cond_signal(&s->returned);
-	pthread_mutex_unlock(&s->lock);
+	(void)pthread_cond_signal(&s->returned);
+	(void)pthread_mutex_unlock(&s->lock);
 }
 
 /* Waits for an idle connection or the right to open one (*h is NULL then). */
@@ -465,7 +522,7 @@ static bool get_turn(struct sqlite_store *s, struct handle **h)
 	int waited = clock_gettime(CLOCK_MONOTONIC, &end);
 
 	end.tv_sec += BUSY_MS / 1000;
-	pthread_mutex_lock(&s->lock);
+	(void)pthread_mutex_lock(&s->lock);
 	while (waited == 0 && s->idle == NULL && s->open == CONNECTIONS_MAX)
 		waited = pthread_cond_timedwait(&s->returned, &s->lock, &end);
 	*h = s->idle;
@@ -475,7 +532,7 @@ static bool get_turn(struct sqlite_store *s, struct handle **h)
 		s->open++;
 	else
 		got = false;
-	pthread_mutex_unlock(&s->lock);
+	(void)pthread_mutex_unlock(&s->lock);
 	return got;
 }
 
@@ -528,25 +585,40 @@ static void give(struct sqlite_store *s, struct handle *h, al_rc rc)
 static void sqlite_close(struct al_store *store)
 {
 	struct sqlite_store *s = sqlite_of(store);
-	pid_t user = atomic_load(&s->pid);
-	bool inherited = user != 0 && user != getpid();
+	bool inherited = is_inherited(s);
 
-	/* In a child the lock may be held for ever: then the idle ones are lost as well. */
-	if (pthread_mutex_trylock(&s->lock) == 0) {
-		while (s->idle != NULL) {
-			struct handle *h = s->idle;
+	(void)drop_idle(s, inherited);
+	for (size_t i = 0; i < STORES_MAX; i++) {
+		struct sqlite_store *self = s;
 
-			s->idle = h->next;
-			close_handle(h, inherited);
-		}
-		pthread_mutex_unlock(&s->lock);
+		(void)atomic_compare_exchange_strong(&stores[i], &self, NULL);
 	}
 	if (!inherited) {
-		pthread_cond_destroy(&s->returned);
-		pthread_mutex_destroy(&s->lock);
+		(void)pthread_cond_destroy(&s->returned);
+		(void)pthread_mutex_destroy(&s->lock);
 	}
 	al_free_text(&s->base.path);
 	free(s);
+}
+
+static void sqlite_rest(struct al_store *store)
+{
+	struct sqlite_store *s = sqlite_of(store);
+
+	if (!is_inherited(s) && drop_idle(s, false) && s->open == 0)
+		atomic_store(&s->pid, 0);
+}
+
+/* So that a child can find what it inherited. Beyond the last slot it can't,
+ * and is refused. */
+static void register_store(struct sqlite_store *s)
+{
+	for (size_t i = 0; i < STORES_MAX; i++) {
+		struct sqlite_store *none = NULL;
+
+		if (atomic_compare_exchange_strong(&stores[i], &none, s))
+			return;
+	}
 }
 
 /* ---- binding and reading --------------------------------------------------------- */
@@ -1094,7 +1166,7 @@ static al_rc sqlite_put_meta(struct al_store *store, const char *name, const str
 /* ---- making it --------------------------------------------------------------------- */
 
 static const struct al_store_ops ops = {
-	sqlite_close, sqlite_get_link, sqlite_get_flow, sqlite_list_links, sqlite_change, sqlite_sweep_flows,
+	sqlite_close, sqlite_rest, sqlite_get_link, sqlite_get_flow, sqlite_list_links, sqlite_change, sqlite_sweep_flows,
 	sqlite_get_meta, sqlite_put_meta, sqlite_commit
 };
 
@@ -1150,6 +1222,7 @@ al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_
 		free(s);
 		return al_fail_memory(err);
 	}
+	register_store(s);
 	rc = check_store(s, path, err);
 	if (rc != ACCTLINK_OK) {
 		sqlite_close(&s->base);

@@ -32,6 +32,7 @@ static const struct al_column link_columns[] = {
 	LINK_INT(claim_lease_end),
 	LINK_INT(claim_sent_at),
 	LINK_INT(claim_outcome),
+	LINK_INT(unknown_sent_at),
 	LINK_TEXT(claim_key_id, 0, 64),
 	LINK_WATCHED(rejected_generation),
 	LINK_INT(rejected_at),
@@ -257,6 +258,11 @@ void al_store_free(struct al_store **store)
 	if (*store != NULL)
 		(*store)->ops->close(*store);
 	*store = NULL;
+}
+
+void al_store_rest(struct al_store *store)
+{
+	store->ops->rest(store);
 }
 
 al_rc al_store_get_link(struct al_store *store, const char *id, struct al_link_row *row,

@@ -106,7 +106,8 @@ struct al_audit_row {
 enum al_write_kind {
 	AL_LINK_INSERT, /* CONFLICT if the id, or the owner_key of a link not being unlinked, exists */
 	AL_LINK_SWAP,   /* all fields; CONFLICT if the row's change number differs from row->change */
-	AL_LINK_MARK,   /* as SWAP, but key_id and sealed stay as they are */
+	AL_LINK_MARK,   /* as SWAP, but key_id and sealed stay as they are; CONFLICT as well if
+	                 * epoch or generation differ from the row's, since the seal is bound to them */
 	AL_LINK_DELETE, /* compares too */
 	AL_FLOW_INSERT,
 	AL_FLOW_SWAP,
@@ -125,14 +126,22 @@ struct al_store;
 struct al_store_ops;
 
 /* Opens nothing yet but checks: creates folder (0700) and file (0600) if
- * missing, migrates, refuses a newer version or a wrong owner or mode, closes. */
+ * missing, migrates, refuses a newer version or a wrong owner or mode, closes.
+ * As root on another user's store it makes the file for that user and opens
+ * nothing. FORKED: this process was forked while another thread was just using
+ * a store; SQLite can't work in such a child. */
 al_rc al_store_new(const char *path, const struct al_log *log, const struct al_clock *clock,
 	struct al_store **out, acctlink_error *err) AL_MUST_USE;
-/* Closes this process's connections. In a forked child it only frees memory. */
+/* Closes this process's connections. In a forked child the parent's files and
+ * locks stay untouched. */
 void al_store_free(struct al_store **store);
+/* For init, after first uses of the store and while nobody else uses it: closes
+ * the connections, so that a child may be the first to use the store. */
+void al_store_rest(struct al_store *store);
 
-/* OK; AL_ABSENT; STORE_DOWN, BAD_STORE, NO_MEMORY. The row must be
- * initialised; its former contents are replaced. */
+/* OK; AL_ABSENT; STORE_DOWN, BAD_STORE, NO_MEMORY; FORKED, in a child of the
+ * process that used the store. The row must be initialised; its former
+ * contents are replaced, or cleared unless OK. id and owner_key may be its own. */
 al_rc al_store_get_link(struct al_store *store, const char *id, struct al_link_row *row,
 	acctlink_error *err) AL_MUST_USE;
 /* The one link of the owner key that is not being unlinked. */
@@ -168,7 +177,8 @@ al_rc al_store_list_changed(struct al_store *store, int64_t since,
 /* The store's newest change number. */
 al_rc al_store_change(struct al_store *store, int64_t *change, acctlink_error *err) AL_MUST_USE;
 /* Deletes flows whose expires_at is before `now`, and the user's oldest
- * pending ones beyond `keep` (user may be NULL: none). */
+ * pending ones beyond `keep` (user may be NULL: none). At most 1,000 that
+ * have ended a call; no commit if there is nothing to delete. */
 al_rc al_store_sweep_flows(struct al_store *store, int64_t now, const struct al_buf *user,
 	unsigned keep, acctlink_error *err) AL_MUST_USE;
 
@@ -181,7 +191,9 @@ al_rc al_store_put_meta(struct al_store *store, const char *name, const struct a
 
 /* All or nothing, durable when it returns OK (then each written row's change
  * is the new one). CONFLICT: a compare failed, nothing was written. If a commit
- * fails with an unknown outcome it is looked up, not repeated. */
+ * fails with an unknown outcome it is looked up, not repeated. STORE_DOWN: not
+ * kept as far as can be seen; if the machine stops before the next commit, a
+ * commit whose sync failed may yet turn up, whole. */
 al_rc al_store_commit(struct al_store *store, struct al_write *writes, size_t count,
 	acctlink_error *err) AL_MUST_USE;
 

@@ -29,6 +29,7 @@ struct al_link_query_args {
 
 struct al_store_ops {
 	void (*close)(struct al_store *store);
+	void (*rest)(struct al_store *store);
 	al_rc (*get_link)(struct al_store *, const char *id, const struct al_buf *owner_key,
 		struct al_link_row *, acctlink_error *);
 	al_rc (*get_flow)(struct al_store *, const struct al_buf *state_hash, struct al_flow_row *,

@@ -84,9 +84,12 @@ static bool decode_hex(const char *text, size_t len, struct al_buf *secret)
 	for (size_t i = 0; i < len; i += 2) {
 		int high = hex_digit(text[i]);
 		int low = hex_digit(text[i + 1]);
-		char byte = (char)(high << 4 | low);
+		char byte;
 
-		if (high < 0 || low < 0 || !al_buf_put(secret, &byte, 1))
+		if (high < 0 || low < 0)
+			return false;
+		byte = (char)(high << 4 | low);
+		if (!al_buf_put(secret, &byte, 1))
 			return false;
 	}
 	return true;

@@ -246,22 +246,28 @@ static al_rc open_check(const struct al_vault *vault, const struct al_buf *value
 	return rc;
 }
 
+static al_rc check_or_make(struct al_vault *vault, struct al_buf *value, acctlink_error *err)
+{
+	al_rc rc = al_store_get_meta(vault->store, CHECK_NAME, value, err);
+
+	if (rc == AL_ABSENT) {
+		rc = make_check(vault, err);
+		if (rc != AL_CONFLICT)
+			return rc;
+		/* Another process was quicker: its key counts. */
+		rc = al_store_get_meta(vault->store, CHECK_NAME, value, err);
+	}
+	return rc == ACCTLINK_OK ? open_check(vault, value, err) : rc;
+}
+
 al_rc al_vault_check(struct al_vault *vault, acctlink_error *err)
 {
 	struct al_buf value;
 	al_rc rc;
 
 	al_buf_init(&value, 4096);
-	rc = al_store_get_meta(vault->store, CHECK_NAME, &value, err);
-	if (rc == AL_ABSENT) {
-		rc = make_check(vault, err);
-		if (rc != AL_CONFLICT)
-			return rc;
-		/* Another process was quicker: its key counts. */
-		rc = al_store_get_meta(vault->store, CHECK_NAME, &value, err);
-	}
-	if (rc == ACCTLINK_OK)
-		rc = open_check(vault, &value, err);
+	rc = check_or_make(vault, &value, err);
 	al_buf_clear(&value);
+	al_store_rest(vault->store);
 	return rc;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The vault room: keys, and sealing of what the store keeps. AES-256-GCM under
  * a key derived per seal (HKDF-SHA256 with a random salt); additional data is
- * kind, row key, epoch, generation and key id, so that a row copied over
- * another does not open. Rooms above reach the store through here only: no
- * plain token set ever gets past this point. Knows keys and nothing of SQL.
+ * kind, row key, epoch, generation (both 0 for a flow, which is sealed once)
+ * and key id, so that a row copied over another does not open. Rooms above
+ * reach the store through here only: no plain token set ever gets past this
+ * point. Knows keys and nothing of SQL.
  */
 #ifndef AL_VAULT_H
 #define AL_VAULT_H
@@ -19,7 +20,8 @@ al_rc al_vault_new(char *const *key_files, struct al_store *store, struct al_vau
 /* Wipes the keys. Does not free the store. */
 void al_vault_free(struct al_vault **vault);
 /* Checks that the store's sealed check value opens with one of our keys, and
- * makes it on a new store: BAD_KEY names the key id that is missing. */
+ * makes it on a new store: BAD_KEY names the key id that is missing. For init:
+ * the store is at rest afterwards. */
 al_rc al_vault_check(struct al_vault *vault, acctlink_error *err) AL_MUST_USE;
 
 /* As al_store_get_link and kin; plain gets the opened blob (wipe it). plain may

@@ -73,6 +73,7 @@ static int set_up(void **state)
 {
 	const char *base = getenv("TMPDIR");
 	struct fixture *f = calloc(1, sizeof(*f));
+	char root[sizeof(f->root)];
 
 	if (f == NULL)
 		return -1;
@@ -80,10 +81,9 @@ static int set_up(void **state)
 	if (mkdtemp(f->root) == NULL)
 		return -1;
 	(void)snprintf(f->path, sizeof(f->path), "%s/store.db", f->root);
-	for (int i = 0; i < 3; i++) {
-		memcpy(f->files[i], f->root, sizeof(f->root));
-		(void)snprintf(f->files[i] + strlen(f->root), 8, "/key%d", i);
-	}
+	memcpy(root, f->root, sizeof(root));
+	for (int i = 0; i < 3; i++)
+		(void)snprintf(f->files[i], sizeof(f->files[i]), "%s/key%d", root, i);
 	al_link_row_init(&f->row);
 	al_buf_init(&f->plain, AL_SEALED_MAX);
 	al_buf_init(&f->back, AL_SEALED_MAX);
@@ -294,7 +294,7 @@ static bool file_contains(const char *path, const char *word)
 static void no_plain_token_is_in_any_file(void **state)
 {
 	struct fixture *f = *state;
-	char wal[256];
+	char wal[300];
 
 	(void)snprintf(wal, sizeof(wal), "%s-wal", f->path);
 	assert_rc(f, ACCTLINK_OK, al_vault_check(f->vault, &f->err));
@@ -547,6 +547,26 @@ static void many_processes_may_check_a_new_store_at_once(void **state)
 	assert_string_equal(al_buf_text(&f->back), "made in a child");
 }
 
+static void after_its_check_the_store_may_be_used_first_by_a_child(void **state)
+{
+	struct fixture *f = *state;
+	int status = -1;
+	pid_t pid;
+
+	for (int round = 0; round < 2; round++) { /* making the check value, then opening it */
+		assert_rc(f, ACCTLINK_OK, al_vault_check(f->vault, &f->err));
+		pid = fork();
+		if (pid == 0) {
+			make_link(&f->row, (unsigned)round + 1);
+			need(keep_link(f, AL_LINK_INSERT, &f->row, "made in a child") == ACCTLINK_OK);
+			end_child(f);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		assert_rc(f, ACCTLINK_OK, fetch(f, (unsigned)round + 1));
+	}
+}
+
 /* ---- key files ------------------------------------------------------------------------------- */
 
 static void key_files_are_read_in_all_their_forms(void **state)
@@ -765,6 +785,7 @@ int main(void)
 		TEST(another_key_under_the_same_name_is_a_wrong_key),
 		TEST(a_damaged_check_value_is_the_stores_fault),
 		TEST(many_processes_may_check_a_new_store_at_once),
+		TEST(after_its_check_the_store_may_be_used_first_by_a_child),
 		TEST(key_files_are_read_in_all_their_forms),
 		TEST(key_files_in_any_other_form_are_refused_without_repeating_them),
 		TEST(no_key_and_two_keys_of_one_id_are_refused),
