@@ -376,11 +376,22 @@ static void wait_until_outside(struct acctlink *handle)
 	(void)pthread_mutex_unlock(&handle->lock);
 }
 
+/* A first call may be making the runtime just now: then it is taken down when it
+ * is there, or the call has failed and left. NULL: there is none. */
+static struct al_runtime *last_runtime(struct acctlink *handle)
+{
+	(void)pthread_mutex_lock(&handle->lock);
+	while (al_handle_runtime(handle) == NULL && atomic_load(&handle->inside) > 0)
+		(void)pthread_cond_wait(&handle->changed, &handle->lock);
+	(void)pthread_mutex_unlock(&handle->lock);
+	return al_handle_runtime(handle);
+}
+
 /* Exchanges in flight end by themselves until the deadline; then the network is
  * cut, which makes them write down that their outcome is open. */
 static al_rc stop_runtime(struct acctlink *handle, int64_t deadline_at)
 {
-	struct al_runtime *runtime = al_handle_runtime(handle);
+	struct al_runtime *runtime = last_runtime(handle);
 	al_rc rc;
 
 	if (runtime == NULL)
@@ -394,7 +405,8 @@ static al_rc stop_runtime(struct acctlink *handle, int64_t deadline_at)
 		runtime_free(&runtime);
 		return ACCTLINK_OK;
 	}
-	al_net_free(&runtime->net);
+	al_calls_abandon(&runtime->calls);
+	al_net_stop(runtime->net); /* tasks that go on may still ask for a request */
 	al_pool_hurry(runtime->pool);
 	if (al_pool_free(&runtime->pool, al_monotonic_ms() + LAST_GRACE_MS) == ACCTLINK_OK) {
 		atomic_store(&handle->runtime, NULL);
@@ -405,6 +417,7 @@ static al_rc stop_runtime(struct acctlink *handle, int64_t deadline_at)
 
 acctlink_status acctlink_shutdown(acctlink *handle, uint32_t deadline_ms, acctlink_error *err)
 {
+	struct al_config *config;
 	int64_t deadline_at;
 	al_rc rc;
 
@@ -415,8 +428,10 @@ acctlink_status acctlink_shutdown(acctlink *handle, uint32_t deadline_ms, acctli
 		al_vault_free(&handle->vault);
 		return al_fail(err, ACCTLINK_FORKED, "handle", "the handle was in use in the parent process; its keys are wiped here");
 	}
+	config = al_handle_config(handle); /* a reload may be swapping it */
 	deadline_at = al_add_ms(al_monotonic_ms(),
-		deadline_ms != 0 ? (int64_t)deadline_ms : handle->config->shutdown_timeout_ms);
+		deadline_ms != 0 ? (int64_t)deadline_ms : config->shutdown_timeout_ms);
+	al_config_free(&config);
 	atomic_store(&handle->closing, true);
 	rc = stop_runtime(handle, deadline_at);
 	if (al_handle_runtime(handle) != NULL) {

@@ -253,8 +253,9 @@ static al_rc give_bearer(struct bearer_out *out, const struct al_bearer *bearer,
 	return ACCTLINK_OK;
 }
 
-/* Nothing good enough is held: one flight for all. At the deadline a bearer
- * that is good still is better than none: then err stays as it was. */
+/* Nothing good enough is held: one flight for all. At the deadline, or while
+ * provider or store are down, a bearer that is good still is better than none:
+ * then err stays as it was. */
 static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call, int64_t until, struct bearer_out *out,
 	acctlink_error *err)
 {
@@ -277,7 +278,7 @@ static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call
 			rc = give_bearer(out, call->bearer, &why);
 		al_call_unref(&call->call);
 	}
-	if (rc == ACCTLINK_TIMED_OUT) {
+	if (rc == ACCTLINK_TIMED_OUT || rc == ACCTLINK_PROVIDER_DOWN || rc == ACCTLINK_STORE_DOWN) {
 		held = al_links_held(links, &owner_key, link_id, 1);
 		if (held != NULL)
 			rc = give_bearer(out, held, &why);

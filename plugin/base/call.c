@@ -11,6 +11,7 @@ al_rc al_calls_init(struct al_calls *calls, acctlink_error *err)
 {
 	calls->first = NULL;
 	calls->closed = false;
+	calls->abandoned = false;
 	if (pthread_mutex_init(&calls->lock, NULL) != 0)
 		return al_fail_memory(err);
 	return ACCTLINK_OK;
@@ -43,6 +44,23 @@ bool al_calls_closed(struct al_calls *calls)
 	closed = calls->closed;
 	(void)pthread_mutex_unlock(&calls->lock);
 	return closed;
+}
+
+void al_calls_abandon(struct al_calls *calls)
+{
+	(void)pthread_mutex_lock(&calls->lock);
+	calls->abandoned = true;
+	(void)pthread_mutex_unlock(&calls->lock);
+}
+
+bool al_calls_abandoned(struct al_calls *calls)
+{
+	bool abandoned;
+
+	(void)pthread_mutex_lock(&calls->lock);
+	abandoned = calls->abandoned;
+	(void)pthread_mutex_unlock(&calls->lock);
+	return abandoned;
 }
 
 static int init_condition(pthread_cond_t *cond)
@@ -108,8 +126,10 @@ void al_call_finish(struct al_call *call, al_rc rc, const acctlink_error *err)
 	if (!call->done) {
 		call->done = true;
 		call->rc = rc;
-		if (err != NULL && rc != ACCTLINK_OK)
+		if (rc != ACCTLINK_OK && err != NULL)
 			call->err = *err;
+		else if (rc != ACCTLINK_OK)
+			(void)al_fail(&call->err, rc, NULL, "%s", al_status_name(rc));
 		(void)pthread_cond_broadcast(&call->finished);
 	}
 	last = drop_locked(call);

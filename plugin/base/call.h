@@ -16,6 +16,7 @@ struct al_calls {
 	pthread_mutex_t lock;   /* guards all of this and of the calls in the list */
 	struct al_call *first;
 	bool closed;
+	bool abandoned;         /* the deadline of the shutdown is over */
 };
 
 /* Embedded as first member of a concrete operation, which `release` frees. */
@@ -36,6 +37,9 @@ void al_calls_destroy(struct al_calls *calls);
 /* No call begins from now on; those that wait end with SHUT_DOWN. */
 void al_calls_close(struct al_calls *calls);
 bool al_calls_closed(struct al_calls *calls);
+/* The shutdown waits no longer: what only waits for the store gives up. */
+void al_calls_abandon(struct al_calls *calls);
+bool al_calls_abandoned(struct al_calls *calls);
 
 /* Two references: the caller's and the worker's. SHUT_DOWN once closed. On
  * failure the call is not registered and the caller releases it itself. */

@@ -466,9 +466,15 @@ static enum al_step_result step_check(struct al_task *task)
 
 /* ---- keep, revoke, end ------------------------------------------------------------------------------ */
 
-/* What was received must not be lost to a store that is down for a while. */
+/* What was received must not be lost to a store that is down for a while. When
+ * the shutdown waits no longer the claim stays open, and the flow ends with it. */
 static enum al_step_result keep_trying(struct callback *callback, int step, const acctlink_error *err)
 {
+	if (al_calls_abandoned(shared(callback)->calls)) {
+		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
+			"the end of a consent is lost, since the store did not take it before the shutdown: %s", err->message);
+		return fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
+	}
 	if (!callback->store_trouble)
 		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
 			"the store can't take the end of a consent yet, it is tried again: %s", err->message);

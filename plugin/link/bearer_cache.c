@@ -180,20 +180,23 @@ struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owne
 	return bearer;
 }
 
-void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
+bool al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
 	int64_t change)
 {
 	struct al_bearer *before = NULL;
 	struct entry *entry;
+	bool current;
 
 	(void)pthread_mutex_lock(&cache->lock);
-	entry = !cache->open || change < cache->floor ? NULL : entry_locked(cache, owner_key);
+	current = change >= cache->floor;
+	entry = cache->open && current ? entry_locked(cache, owner_key) : NULL;
 	if (entry != NULL && bearer->generation > entry->rejected) {
 		before = entry->bearer;
 		entry->bearer = al_bearer_ref(bearer);
 	}
 	(void)pthread_mutex_unlock(&cache->lock);
 	al_bearer_unref(&before);
+	return current;
 }
 
 static void drop_bearer_locked(struct al_cache *cache, struct entry **at)
@@ -229,6 +232,9 @@ void al_cache_row_changed(struct al_cache *cache, const struct al_link_row *row)
 	struct entry **at;
 
 	(void)pthread_mutex_lock(&cache->lock);
+	/* At once: who read the row before this change may be about to put. */
+	if (row->change > cache->floor)
+		cache->floor = row->change;
 	at = slot_locked(cache, &row->owner_key);
 	/* A tombstone may share its owner key with the link that came after it. */
 	if (*at != NULL && (*at)->bearer != NULL && strcmp((*at)->bearer->link_id, row->id) == 0
@@ -243,6 +249,26 @@ void al_cache_polled(struct al_cache *cache, int64_t change)
 	cache->open = true;
 	if (change > cache->floor)
 		cache->floor = change;
+	(void)pthread_mutex_unlock(&cache->lock);
+}
+
+void al_cache_drop_all(struct al_cache *cache, int64_t change)
+{
+	(void)pthread_mutex_lock(&cache->lock);
+	if (change > cache->floor)
+		cache->floor = change;
+	for (size_t i = 0; i < cache->bucket_count; i++) {
+		struct entry **at = &cache->buckets[i];
+
+		while (*at != NULL) {
+			if ((*at)->rejected == 0) {
+				remove_locked(cache, at);
+				continue;
+			}
+			al_bearer_unref(&(*at)->bearer);
+			at = &(*at)->next;
+		}
+	}
 	(void)pthread_mutex_unlock(&cache->lock);
 }
 
@@ -268,16 +294,21 @@ bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_k
 	return fresh;
 }
 
-int64_t al_cache_noted_rejected(struct al_cache *cache, const struct al_buf *owner_key)
+int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
+	int64_t now_boot)
 {
 	struct entry *entry;
-	int64_t rejected;
+	int64_t withheld;
 
 	(void)pthread_mutex_lock(&cache->lock);
 	entry = *slot_locked(cache, owner_key);
-	rejected = entry == NULL ? 0 : entry->rejected;
+	withheld = entry == NULL ? 0 : entry->rejected;
+	if (entry != NULL && entry->bearer != NULL && entry->bearer->end_boot <= now_boot
+		&& entry->bearer->generation > withheld
+		&& (link_id[0] == '\0' || strcmp(link_id, entry->bearer->link_id) == 0))
+		withheld = entry->bearer->generation;
 	(void)pthread_mutex_unlock(&cache->lock);
-	return rejected;
+	return withheld;
 }
 
 void al_cache_forget_rejected(struct al_cache *cache, const struct al_buf *owner_key, int64_t generation)

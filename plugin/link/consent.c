@@ -21,6 +21,8 @@ struct batch {
 	struct al_buf plain;
 	struct al_buf tombstone_plain;
 	bool renewed;
+	int64_t former_epoch;      /* of the link that is renewed */
+	int64_t former_generation;
 	bool subject_refused;
 	int32_t event;
 };
@@ -104,7 +106,24 @@ static bool fill_new_row(struct batch *batch, acctlink_error *err)
 		&& al_buf_set(&row->institution, batch->consent->institution.data, batch->consent->institution.len);
 }
 
-/* A new consent stands for itself: nothing of the former chain is carried over. */
+/* While the new id_token can't be checked, a bearer of the former consent that is
+ * good goes on being served: it is the same login's, or the link ends at the check. */
+static bool keeps_old_bearer(const struct batch *batch)
+{
+	const struct al_consent *consent = batch->consent;
+
+	return batch->renewed && consent->verdict == AL_ID_NO_KEY && !consent->new_subject_ok
+		&& al_bearer_usable(&batch->record, consent->received_wall, 0);
+}
+
+static void drop_old_bearer(struct al_record *record)
+{
+	al_buf_clear(&record->kept.old_bearer);
+	record->row.bearer_check = AL_BEARER_MISSING;
+	record->row.bearer_end = 0;
+}
+
+/* A new consent stands for itself: else nothing of the former chain is carried over. */
 static bool start_epoch(struct batch *batch, acctlink_error *err)
 {
 	struct al_consent *consent = batch->consent;
@@ -114,16 +133,16 @@ static bool start_epoch(struct batch *batch, acctlink_error *err)
 	const char *issuer = config->issuer == NULL ? "" : config->issuer;
 	unsigned char client[32];
 
+	if (!keeps_old_bearer(batch))
+		drop_old_bearer(&batch->record);
 	al_buf_clear(&kept->refresh_token);
-	al_buf_clear(&kept->old_bearer);
 	al_buf_clear(&kept->sibling.refresh_token);
 	kept->sibling.present = false;
 	kept->parent_generation = 0;
 	kept->made_by_attempt = 0;
 	kept->last_lifetime = 0;
 	kept->auth_time = consent->verdict == AL_ID_GOOD ? consent->claims->auth_time : 0;
-	row->bearer_check = AL_BEARER_MISSING;
-	row->bearer_end = 0;
+	row->state = 0; /* also one that was superseded begins anew */
 	row->refresh_end = 0;
 	row->epoch++;
 	row->authorized_at = consent->received_wall;
@@ -220,14 +239,14 @@ static void fill_flow(struct batch *batch, struct al_consent_end *end)
 		end->link_id[0] = '\0'; /* no link came to be */
 	else
 		memcpy(end->link_id, row->id, sizeof(end->link_id));
-	end->epoch = row->epoch;
-	end->generation = row->generation;
+	end->epoch = batch->subject_refused ? batch->former_epoch : row->epoch;
+	end->generation = batch->subject_refused ? batch->former_generation : row->generation;
 	flow->phase = batch->subject_refused ? AL_FLOW_FAILED : AL_FLOW_DONE;
 	flow->result = end->rc;
 	flow->result_flags = (int64_t)end->flags;
 	memcpy(flow->link_id, end->link_id, sizeof(flow->link_id));
-	flow->epoch = row->epoch;
-	flow->generation = row->generation;
+	flow->epoch = end->epoch;
+	flow->generation = end->generation;
 }
 
 static al_rc commit(struct batch *batch, acctlink_error *err)
@@ -290,6 +309,22 @@ static al_rc flow_unchanged(struct al_links *links, const struct al_flow_row *fl
 	return rc;
 }
 
+/* A link whose tokens can't be opened any more (its key is gone) is not lost for
+ * that: they are what the new consent replaces. */
+static al_rc read_former(struct al_links *links, const struct al_buf *owner_key, struct al_record *record,
+	acctlink_error *err)
+{
+	al_rc rc = al_record_read(links, owner_key, NULL, record, err);
+
+	if ((rc != ACCTLINK_BAD_KEY && rc != ACCTLINK_BAD_STORE) || record->row.id[0] == '\0')
+		return rc;
+	al_log(links->parts.log, ACCTLINK_LOG_WARNING, "link %s has a new consent; its former tokens can't be read: %s",
+		record->row.id, err->message);
+	al_kept_clear(&record->kept);
+	record->row.bearer_check = AL_BEARER_MISSING;
+	return ACCTLINK_OK;
+}
+
 static al_rc try_once(struct al_links *links, struct al_consent *consent, struct al_consent_end *end,
 	acctlink_error *err)
 {
@@ -303,8 +338,10 @@ static al_rc try_once(struct al_links *links, struct al_consent *consent, struct
 		rc = al_fail_memory(err);
 		goto out;
 	}
-	rc = al_record_read(links, &owner_key, NULL, &batch.record, err);
+	rc = read_former(links, &owner_key, &batch.record, err);
 	batch.renewed = rc == ACCTLINK_OK;
+	batch.former_epoch = batch.record.row.epoch;
+	batch.former_generation = batch.record.row.generation;
 	if (rc != ACCTLINK_OK && rc != AL_ABSENT)
 		goto out;
 	if (other_subject(&batch)) {

@@ -11,14 +11,14 @@ int64_t al_bearer_generation(const struct al_record *record)
 	return record->row.bearer_check == AL_BEARER_GOOD ? record->row.generation : record->kept.old_generation;
 }
 
-bool al_bearer_usable(const struct al_record *record, int64_t now_wall, int64_t noted_rejected)
+bool al_bearer_usable(const struct al_record *record, int64_t now_wall, int64_t withheld)
 {
 	const struct al_link_row *row = &record->row;
-	int64_t rejected = row->rejected_generation > noted_rejected ? row->rejected_generation : noted_rejected;
+	int64_t refused = row->rejected_generation > withheld ? row->rejected_generation : withheld;
 
 	if (row->state == ACCTLINK_STATE_SUPERSEDED || row->state == ACCTLINK_STATE_UNLINKING)
 		return false;
-	return row->bearer_end > now_wall && al_bearer_generation(record) > rejected;
+	return row->bearer_end > now_wall && al_bearer_generation(record) > refused;
 }
 
 /* A margin may not eat a short bearer: a fifth of its life at most. */
@@ -65,6 +65,7 @@ static const char *reason_text(int64_t reason)
 	case ACCTLINK_REASON_SUBJECT_CHANGED: return "the provider answered for another subject";
 	case ACCTLINK_REASON_NO_ID_TOKEN: return "the id_token is the bearer and the provider sends none";
 	case ACCTLINK_REASON_NO_REFRESH_TOKEN: return "the provider gave no refresh token";
+	case ACCTLINK_REASON_ID_TOKEN_UNCHECKED: return "the id_token of the last consent failed its check";
 	default: return "another consent took the grant over";
 	}
 }
@@ -91,17 +92,29 @@ static enum al_action fail_later(const struct al_link_row *row, int64_t until, i
 	return AL_DO_FAIL;
 }
 
+static int64_t longest_pause(const struct al_provider_config *config)
+{
+	int64_t longest = config->retry_after_cap_ms;
+
+	if (config->backoff_cap_ms > longest)
+		longest = config->backoff_cap_ms;
+	return config->min_refresh_interval_ms > longest ? config->min_refresh_interval_ms : longest;
+}
+
 /* The earliest time of the next refresh: back-off, and a least interval that
  * rules out loops. A bearer that just lived its short life is no loop. */
-static int64_t next_refresh_at(const struct al_link_row *row, const struct al_provider_config *config)
+static int64_t next_refresh_at(const struct al_link_row *row, const struct al_provider_config *config, int64_t now)
 {
 	int64_t interval = config->min_refresh_interval_ms;
 	int64_t life = row->bearer_end - row->bearer_from;
 	int64_t at;
 
 	if (row->rejected_generation < row->generation && life > 0 && life < interval)
-		interval = life;
-	at = al_add_ms(row->bearer_from, interval);
+		interval = life - bounded_margin(row, config->bearer_margin_ms);
+	/* What lies further ahead than any pause was written before the wall clock was set back. */
+	at = row->bearer_from > now ? now : al_add_ms(row->bearer_from, interval);
+	if (row->not_before > al_add_ms(now, longest_pause(config)))
+		return at;
 	return at > row->not_before ? at : row->not_before;
 }
 
@@ -109,9 +122,9 @@ static int64_t next_refresh_at(const struct al_link_row *row, const struct al_pr
  * anything, has an unknown outcome. */
 int64_t al_unknown_sent_at(const struct al_link_row *row)
 {
-	if (row->claim_outcome == AL_CLAIM_OPEN && row->claim_sent_at > 0)
+	if (row->unknown_sent_at == 0 && row->claim_outcome == AL_CLAIM_OPEN)
 		return row->claim_sent_at;
-	return row->unknown_sent_at;
+	return row->unknown_sent_at; /* the first: from there the provider counts its reuse window */
 }
 
 /* An attempt of unknown outcome may be repeated only when the bearer is needed,
@@ -123,7 +136,7 @@ static bool may_resend(const struct al_decide_in *in, bool usable)
 
 	if (!usable || row->bearer_end - in->now_wall < bounded_margin(row, in->config->resend_margin_ms))
 		return true;
-	return in->now_wall < al_add_ms(sent_at, in->config->reuse_window_ms);
+	return in->now_wall >= sent_at && in->now_wall < al_add_ms(sent_at, in->config->reuse_window_ms);
 }
 
 static bool is_final(const struct al_link_row *row)
@@ -150,16 +163,20 @@ static enum al_action decide_refresh(const struct al_decide_in *in, bool usable,
 		return usable ? AL_DO_SERVE : AL_DO_WAIT;
 	if (al_unknown_sent_at(row) > 0 && !may_resend(in, usable))
 		return AL_DO_SERVE;
-	at = next_refresh_at(row, in->config);
-	if (at > in->now_wall)
-		return usable ? AL_DO_SERVE : fail_later(row, at, in->now_wall, err);
-	return AL_DO_REFRESH;
+	at = next_refresh_at(row, in->config, in->now_wall);
+	if (at <= in->now_wall)
+		return AL_DO_REFRESH;
+	if (usable)
+		return AL_DO_SERVE;
+	/* Without an id_token: it may still come, but only a consent is sure to help. */
+	return row->state == ACCTLINK_STATE_RELINK_REQUIRED ? fail_relink(row, err)
+		: fail_later(row, at, in->now_wall, err);
 }
 
 enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err)
 {
 	const struct al_link_row *row = &in->record->row;
-	bool usable = al_bearer_usable(in->record, in->now_wall, in->noted_rejected);
+	bool usable = al_bearer_usable(in->record, in->now_wall, in->withheld);
 
 	if (row->state == ACCTLINK_STATE_UNLINKING) {
 		(void)al_fail(err, ACCTLINK_NOT_LINKED, NULL, "the link was ended; begin a new consent");
@@ -177,7 +194,9 @@ enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err)
 	if (usable && (is_final(row)
 		|| row->bearer_end - in->now_wall > al_margin(in->record, in->config, in->min_ttl_ms)))
 		return AL_DO_SERVE;
-	if (row->bearer_check == AL_BEARER_UNCHECKED && in->record->kept.newest_end > in->now_wall)
+	/* Nothing is built on a consent's own id_token before it was checked, however late. */
+	if (row->bearer_check == AL_BEARER_UNCHECKED
+		&& (in->record->kept.newest_end > in->now_wall || in->record->kept.parent_generation == 0))
 		return AL_DO_CHECK;
 	return decide_refresh(in, usable, err);
 }

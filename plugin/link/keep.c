@@ -51,14 +51,14 @@ static enum al_bearer_check check_of(const struct al_kept *kept, const struct al
 }
 
 /* The bearer served so far stays servable until the newest one is good. */
-static void set_old_bearer_aside(struct al_record *record, const struct al_provider_config *config)
+static void set_old_bearer_aside(struct al_record *record)
 {
 	struct al_kept *kept = &record->kept;
 
 	if (record->row.bearer_check != AL_BEARER_GOOD)
 		return;
 	al_buf_move(&kept->old_bearer,
-		config->bearer == AL_BEARER_ID_TOKEN ? &kept->id_token : &kept->access_token);
+		kept->bearer_kind == AL_BEARER_ID_TOKEN ? &kept->id_token : &kept->access_token);
 	kept->old_generation = record->row.generation;
 }
 
@@ -130,12 +130,16 @@ bool al_keep_take_set(struct al_record *record, const struct al_provider_config 
 	struct al_kept *kept = &record->kept;
 	bool done = true;
 
-	set_old_bearer_aside(record, config);
+	set_old_bearer_aside(record);
+	kept->bearer_kind = config->bearer;
 	if (set->refresh_token.len > 0) /* none came: the old one stays good (RFC 6749, 6) */
 		done = al_buf_copy(&kept->refresh_token, &set->refresh_token);
 	done = done && al_buf_copy(&kept->access_token, &set->access_token)
 		&& al_buf_copy(&kept->id_token, &set->id_token);
-	if (set->scope.len > 0)
+	if (set->scope.len > record->row.scope.max) /* no reason to lose the tokens */
+		al_log(log, ACCTLINK_LOG_WARNING, "provider %s granted a scope of %zu bytes; that known before is kept",
+			config->name, set->scope.len);
+	else if (set->scope.len > 0)
 		done = done && al_buf_copy(&record->row.scope, &set->scope);
 	kept->newest_end = newest_end(kept, config, set, received, log);
 	set_refresh_end(&record->row, config, set, received);
@@ -234,10 +238,14 @@ static al_rc orphan_of_row(struct al_links *links, const struct al_link_row *row
 
 /* ---- refreshed sets --------------------------------------------------------------------- */
 
-static void make_sibling(struct al_kept *kept, const struct al_buf *refresh_token, int64_t attempt)
+/* False: out of memory. A set without a refresh token leaves nothing to try. */
+static bool make_sibling(struct al_kept *kept, const struct al_buf *refresh_token, int64_t attempt)
 {
+	if (refresh_token->len == 0)
+		return true;
 	kept->sibling.present = al_buf_copy(&kept->sibling.refresh_token, refresh_token);
 	kept->sibling.attempt = attempt;
+	return kept->sibling.present;
 }
 
 static void drop_sibling(struct al_kept *kept)
@@ -247,19 +255,20 @@ static void drop_sibling(struct al_kept *kept)
 	kept->sibling.attempt = 0;
 }
 
-/* The provider answered for somebody else: never handed out, kept sealed, then
- * revoked. The bearer that is good stays good. */
-static al_rc keep_other_subject(struct al_links *links, struct al_record *record, const struct al_buf *refresh_token,
-	const struct al_buf *access_token, acctlink_error *err)
+/* The provider answered for somebody else, or a consent's id_token is not to be
+ * believed: never handed out, kept sealed, then revoked. The bearer that is good
+ * stays good. */
+static al_rc keep_to_revoke(struct al_links *links, struct al_record *record, const struct al_buf *refresh_token,
+	const struct al_buf *access_token, int64_t reason, acctlink_error *err)
 {
-	int32_t event = al_link_set_state(&record->row, ACCTLINK_STATE_RELINK_REQUIRED,
-		ACCTLINK_REASON_SUBJECT_CHANGED);
+	int32_t event = al_link_set_state(&record->row, ACCTLINK_STATE_RELINK_REQUIRED, reason);
 	al_rc rc;
 
 	clear_claim(&record->row);
 	if (!queue_tokens(links, record, refresh_token, access_token))
 		return al_fail_memory(err);
-	rc = al_links_commit(links, AL_LINK_SWAP, record, "subject_changed", "", err);
+	rc = al_links_commit(links, AL_LINK_SWAP, record,
+		reason == ACCTLINK_REASON_SUBJECT_CHANGED ? "subject_changed" : "id_token_refused", "", err);
 	if (rc == ACCTLINK_OK) {
 		al_links_event(links, event, &record->row);
 		al_links_start_revocation(links, record->row.id);
@@ -279,10 +288,14 @@ static al_rc keep_current(struct al_links *links, struct al_record *record, cons
 	al_rc rc;
 
 	al_id_claims_init(&claims);
+	/* As at the consent: an OAuth 2.0 profile has no rules to check one by. */
+	if (!config->id_token_expected && config->issuer == NULL)
+		al_buf_clear(&arrival->set->id_token);
 	verdict = check_newest(arrival->provider, record, &set->id_token, &set->access_token, true,
 		arrival->received_wall, &claims, &why);
 	if (verdict == AL_ID_OTHER_SUBJECT) {
-		rc = keep_other_subject(links, record, &set->refresh_token, &set->access_token, err);
+		rc = keep_to_revoke(links, record, &set->refresh_token, &set->access_token,
+			ACCTLINK_REASON_SUBJECT_CHANGED, err);
 		*end = AL_KEPT_TO_REVOKE;
 		goto out;
 	}
@@ -314,7 +327,8 @@ static al_rc keep_beside(struct al_links *links, struct al_record *record, const
 	enum al_keep_end *end, acctlink_error *err)
 {
 	if (arrival->attempt > record->kept.made_by_attempt) {
-		make_sibling(&record->kept, &record->kept.refresh_token, record->kept.made_by_attempt);
+		if (!make_sibling(&record->kept, &record->kept.refresh_token, record->kept.made_by_attempt))
+			return al_fail_memory(err);
 		return keep_current(links, record, arrival, end, err);
 	}
 	if (arrival->attempt == record->kept.made_by_attempt) {
@@ -322,7 +336,8 @@ static al_rc keep_beside(struct al_links *links, struct al_record *record, const
 		return ACCTLINK_OK;
 	}
 	*end = AL_KEPT_SIBLING;
-	make_sibling(&record->kept, &arrival->set->refresh_token, arrival->attempt);
+	if (!make_sibling(&record->kept, &arrival->set->refresh_token, arrival->attempt))
+		return al_fail_memory(err);
 	return al_links_commit(links, AL_LINK_SWAP, record, "sibling", "", err);
 }
 
@@ -390,20 +405,26 @@ al_rc al_keep_checked(struct al_links *links, struct al_provider *provider, stru
 	const struct al_provider_config *config = al_provider_config(provider);
 	struct al_kept *kept = &record->kept;
 	int64_t now = al_now(links->parts.clock).wall_ms;
+	bool refreshed = kept->parent_generation != 0;
 	struct al_id_claims claims;
 	int32_t event;
 	al_rc rc = ACCTLINK_OK;
 
 	al_id_claims_init(&claims);
-	*verdict = check_newest(provider, record, &kept->id_token, &kept->access_token,
-		kept->parent_generation != 0, now, &claims, err);
+	/* As of its arrival: that the keys were late is no fault of the token. */
+	*verdict = check_newest(provider, record, &kept->id_token, &kept->access_token, refreshed,
+		refreshed ? now : record->row.bearer_from, &claims, err);
 	if (*verdict == AL_ID_NO_KEY)
 		goto out;
-	if (*verdict == AL_ID_OTHER_SUBJECT) {
-		rc = keep_other_subject(links, record, &kept->refresh_token, &kept->access_token, err);
+	if (*verdict == AL_ID_BAD)
+		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "link %s: the id_token that waited for its check is refused: %s",
+			record->row.id, err == NULL ? "" : err->message);
+	record->row.bearer_check = check_of(kept, config, *verdict);
+	if (*verdict == AL_ID_OTHER_SUBJECT || (*verdict == AL_ID_BAD && !refreshed)) {
+		rc = keep_to_revoke(links, record, &kept->refresh_token, &kept->access_token,
+			*verdict == AL_ID_BAD ? ACCTLINK_REASON_ID_TOKEN_UNCHECKED : ACCTLINK_REASON_SUBJECT_CHANGED, err);
 		goto out;
 	}
-	record->row.bearer_check = check_of(kept, config, *verdict);
 	if (*verdict == AL_ID_GOOD && record->row.subject.len == 0) {
 		kept->auth_time = claims.auth_time;
 		if (!al_buf_copy(&record->row.subject, &claims.subject)) {
@@ -456,7 +477,7 @@ static int32_t settle(struct al_links *links, struct al_record *record, const st
 	int32_t event;
 
 	row->last_http_status = answer->http_status;
-	if (answer->kind == AL_ANSWER_UNKNOWN)
+	if (answer->kind == AL_ANSWER_UNKNOWN && row->unknown_sent_at == 0)
 		row->unknown_sent_at = sent_at;
 	if (answer->kind == AL_ANSWER_REFUSED) {
 		event = settle_refused(links, record, config, now, swap);

@@ -131,6 +131,10 @@ int32_t al_link_set_state(struct al_link_row *row, int64_t state, int64_t reason
 	bool changed = row->state != state || (state == ACCTLINK_STATE_RELINK_REQUIRED && row->reason != reason);
 	int64_t before = row->state;
 
+	/* Its grant is another link's: what an old refresh brings or fails to bring changes
+	 * nothing, only a new consent does. */
+	if (before == ACCTLINK_STATE_SUPERSEDED && state != ACCTLINK_STATE_UNLINKING)
+		return 0;
 	row->state = state;
 	row->reason = reason;
 	if (!changed)
@@ -207,6 +211,15 @@ static al_rc not_linked(acctlink_error *err)
 	return al_fail(err, ACCTLINK_NOT_LINKED, NULL, "there is no such link; begin a consent");
 }
 
+/* An open claim whose owner is dead is what the next refresh will take it for. */
+static void show_dead_claim(struct al_links *links, struct al_link_row *row)
+{
+	if (row->claim_outcome != AL_CLAIM_OPEN || al_claim_alive(links, row))
+		return;
+	row->unknown_sent_at = al_unknown_sent_at(row);
+	row->claim_outcome = AL_CLAIM_NONE;
+}
+
 static enum al_step_result step_inspect(struct al_task *base)
 {
 	struct simple_task *task = (struct simple_task *)base;
@@ -217,6 +230,8 @@ static enum al_step_result step_inspect(struct al_task *base)
 	if (rc == AL_ABSENT || (rc == ACCTLINK_OK && call->link_id[0] != '\0'
 		&& strcmp(call->link_id, call->row.id) != 0))
 		rc = not_linked(&err);
+	if (rc == ACCTLINK_OK)
+		show_dead_claim(task->links, &call->row);
 	al_call_finish(&call->call, rc, &err);
 	return AL_STEP_END;
 }
@@ -359,6 +374,9 @@ static al_rc write_report(struct report_task *task, acctlink_error *err)
 	record.row.rejected_at = al_now(task->links->parts.clock).wall_ms;
 	(void)snprintf(detail, sizeof(detail), "http %d code %s", task->report.http_status, task->report.code);
 	rc = al_links_commit(task->links, AL_LINK_MARK, &record, "rejected", detail, err);
+	/* A flight that read the row before must not hold that bearer again. */
+	if (rc == ACCTLINK_OK)
+		al_cache_drop(task->links->cache, &record.row.owner_key, record.row.change);
 out:
 	al_record_clear(&record);
 	return rc;

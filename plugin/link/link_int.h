@@ -21,6 +21,7 @@ struct al_revoke_item {
 struct al_kept {
 	struct al_buf access_token; /* of the newest set */
 	struct al_buf id_token;
+	int64_t bearer_kind;        /* which of the two is the bearer, as configured when they came */
 	struct al_buf refresh_token;/* the newest that came; carried over if none came */
 	int64_t newest_end;         /* wall ms, by expires_in and caps, before the id_token's exp */
 	int64_t made_by_attempt;    /* of the claim that brought the newest set */
@@ -69,12 +70,12 @@ struct al_decide_in {
 	const unsigned char *client;             /* fingerprint of the config in force */
 	int64_t now_wall;
 	int64_t min_ttl_ms;
-	int64_t noted_rejected;                  /* reported, perhaps not yet in the row */
+	int64_t withheld;                        /* al_cache_withheld */
 	bool claim_alive;                        /* the open claim's owner may still answer */
 };
 enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err);
 /* A bearer of the row that may be handed out at all. */
-bool al_bearer_usable(const struct al_record *record, int64_t now_wall, int64_t noted_rejected);
+bool al_bearer_usable(const struct al_record *record, int64_t now_wall, int64_t withheld);
 /* The generation that the servable bearer belongs to. */
 int64_t al_bearer_generation(const struct al_record *record);
 /* When a refresh of this generation was sent whose outcome nobody knows; 0: none. */
@@ -90,17 +91,25 @@ void al_cache_free(struct al_cache **cache);
 struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owner_key);
 /* `change` is a change number of the store at which the bearer was known to be
  * current; a put that is older than a drop, or than what the poller has gone
- * through, is not taken. */
-void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
+ * through, is not taken: false, the row may have changed since it was read. */
+bool al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
 	int64_t change);
 void al_cache_drop(struct al_cache *cache, const struct al_buf *owner_key, int64_t change);
 /* Another process wrote this row: drops the bearer if the row no longer agrees. */
 void al_cache_row_changed(struct al_cache *cache, const struct al_link_row *row);
 void al_cache_polled(struct al_cache *cache, int64_t change);
+/* Changes up to this one may have been missed. */
+void al_cache_drop_all(struct al_cache *cache, int64_t change);
+/* How long a tombstone stays in the store at least, so that each process sees it
+ * among the changes; one that did not look for so long drops all it holds. */
+#define AL_TOMBSTONE_MS (24 * 60 * 60 * 1000)
 /* A report of the data API: the held bearer goes, the generation is noted. */
 bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
 	int64_t generation);
-int64_t al_cache_noted_rejected(struct al_cache *cache, const struct al_buf *owner_key);
+/* Generations up to this one are not handed out, whatever the row says: the data
+ * API refused it, or the held bearer has ended by BOOTTIME. */
+int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
+	int64_t now_boot);
 void al_cache_forget_rejected(struct al_cache *cache, const struct al_buf *owner_key, int64_t generation);
 
 /* ---- gate.c: when a provider is not asked at all ------------------------------- */

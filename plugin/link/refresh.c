@@ -31,7 +31,7 @@ struct flight {
 	struct al_links *links;
 	struct flight *next;             /* flights->lock, as all of this block */
 	struct al_bearer_call *waiters;
-	struct al_bearer *early;         /* good still: served to those who don't insist */
+	bool early;                      /* a held bearer that is good will do for those who don't insist */
 	int64_t min_ttl_ms;              /* the largest that a waiter asks for */
 	struct al_buf owner_key;         /* constant */
 	/* the task's own */
@@ -52,6 +52,7 @@ struct flight {
 	bool answered;                   /* an attempt of this flight has ended: err tells how */
 	bool store_trouble;              /* told the log already */
 	bool checked;                    /* the keys were fetched once */
+	bool reread;                     /* since others wrote just then; once */
 	acctlink_error err;
 };
 
@@ -143,11 +144,9 @@ static void serve_early(struct flight *flight, struct al_bearer *bearer)
 	struct al_bearer_call **at;
 	struct al_bearer_call *ready = NULL;
 	struct al_bearer_call *call;
-	struct al_bearer *before;
 
 	(void)pthread_mutex_lock(&flights->lock);
-	before = flight->early;
-	flight->early = al_bearer_ref(bearer);
+	flight->early = true;
 	at = &flight->waiters;
 	while (*at != NULL) {
 		call = *at;
@@ -160,7 +159,6 @@ static void serve_early(struct flight *flight, struct al_bearer *bearer)
 		ready = call;
 	}
 	(void)pthread_mutex_unlock(&flights->lock);
-	al_bearer_unref(&before);
 	deliver(ready, ACCTLINK_OK, bearer, NULL);
 }
 
@@ -168,7 +166,6 @@ static void flight_ended(struct al_task *task)
 {
 	struct flight *flight = (struct flight *)task;
 
-	al_bearer_unref(&flight->early);
 	al_provider_unref(&flight->provider);
 	al_record_clear(&flight->record);
 	al_token_answer_clear(&flight->answer);
@@ -178,6 +175,17 @@ static void flight_ended(struct al_task *task)
 }
 
 /* ---- bearers ---------------------------------------------------------------------- */
+
+/* Rereading the row does not prolong what is held, though the wall clock was set back. */
+static void keep_boot_end(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer)
+{
+	struct al_bearer *held = al_cache_get(cache, owner_key);
+
+	if (held != NULL && held->generation == bearer->generation && held->end_boot < bearer->end_boot
+		&& strcmp(held->link_id, bearer->link_id) == 0)
+		bearer->end_boot = held->end_boot;
+	al_bearer_unref(&held);
+}
 
 static struct al_bearer *make_bearer(struct flight *flight)
 {
@@ -189,13 +197,8 @@ static struct al_bearer *make_bearer(struct flight *flight)
 
 	if (bearer == NULL)
 		return NULL;
-	if (row->bearer_check == AL_BEARER_GOOD) {
-		/* An unconfigured provider's kind is not known: the row has just one of them, or both. */
-		enum al_bearer_kind kind = flight->provider != NULL ? al_provider_config(flight->provider)->bearer
-			: record->kept.access_token.len > 0 ? AL_BEARER_ACCESS_TOKEN : AL_BEARER_ID_TOKEN;
-
-		text = al_kept_newest_bearer(&record->kept, kind);
-	}
+	if (row->bearer_check == AL_BEARER_GOOD)
+		text = al_kept_newest_bearer(&record->kept, (enum al_bearer_kind)record->kept.bearer_kind);
 	bearer->refs = 1;
 	memcpy(bearer->link_id, row->id, sizeof(bearer->link_id));
 	bearer->state = (int32_t)row->state;
@@ -203,6 +206,7 @@ static struct al_bearer *make_bearer(struct flight *flight)
 	bearer->generation = al_bearer_generation(record);
 	bearer->end_wall = row->bearer_end;
 	bearer->end_boot = al_add_ms(now.boot_ms, row->bearer_end - now.wall_ms);
+	keep_boot_end(flight->links->cache, &flight->owner_key, bearer);
 	bearer->fresh_until = row->bearer_end;
 	if (flight->provider != NULL)
 		bearer->fresh_until -= al_margin(record, al_provider_config(flight->provider), 0);
@@ -219,10 +223,10 @@ static enum al_step_result serve(struct flight *flight)
 	acctlink_error err = { 0 };
 
 	if (bearer == NULL) {
-		(void)al_fail(&err, ACCTLINK_INTERNAL, NULL, "the bearer can't be copied (memory, or its kind was reconfigured)");
-		return land(flight, ACCTLINK_INTERNAL, NULL, &err);
+		(void)al_fail_memory(&err);
+		return land(flight, ACCTLINK_NO_MEMORY, NULL, &err);
 	}
-	al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
+	(void)al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
 	result = land(flight, ACCTLINK_OK, bearer, NULL);
 	al_bearer_unref(&bearer);
 	return result;
@@ -242,9 +246,10 @@ static enum al_step_result give_up(struct flight *flight, const acctlink_error *
 /* Nothing was sent, or all was tried: the bearer if it is good still, else the cause. */
 static enum al_step_result serve_or_fail(struct flight *flight, const acctlink_error *err)
 {
-	int64_t noted = al_cache_noted_rejected(flight->links->cache, &flight->owner_key);
+	acctlink_time now = al_now(flight->links->parts.clock);
 
-	if (al_bearer_usable(&flight->record, al_now(flight->links->parts.clock).wall_ms, noted))
+	if (al_bearer_usable(&flight->record, now.wall_ms,
+			al_cache_withheld(flight->links->cache, &flight->owner_key, flight->record.row.id, now.boot_ms)))
 		return serve(flight);
 	return land(flight, err->status, NULL, err);
 }
@@ -255,12 +260,13 @@ static void read_decide_in(struct flight *flight, struct al_decide_in *in, unsig
 {
 	struct al_links *links = flight->links;
 	struct al_link_row *row = &flight->record.row;
+	acctlink_time now = al_now(links->parts.clock);
 
 	if (flight->provider == NULL)
 		flight->provider = al_links_provider(links, al_buf_text(&row->provider));
-	*in = (struct al_decide_in){ .record = &flight->record, .client = client,
-		.now_wall = al_now(links->parts.clock).wall_ms, .min_ttl_ms = flight->asked_ttl_ms,
-		.noted_rejected = al_cache_noted_rejected(links->cache, &flight->owner_key) };
+	*in = (struct al_decide_in){ .record = &flight->record, .client = client, .now_wall = now.wall_ms,
+		.min_ttl_ms = flight->asked_ttl_ms,
+		.withheld = al_cache_withheld(links->cache, &flight->owner_key, row->id, now.boot_ms) };
 	if (flight->provider != NULL && al_provider_fingerprint(flight->provider, client, NULL) == ACCTLINK_OK)
 		in->config = al_provider_config(flight->provider);
 	in->claim_alive = row->claim_outcome == AL_CLAIM_OPEN && al_claim_alive(links, row);
@@ -280,19 +286,23 @@ static enum al_step_result wait_for_other(struct flight *flight)
 	return al_wait_ms(&flight->task, STEP_LOOK, flight->poll_ms);
 }
 
-/* A bearer that is good is not held back by a refresh that has just begun. */
-static void publish_early(struct flight *flight, int64_t now_wall, int64_t noted)
+/* A bearer that is good is not held back by a refresh that has just begun: it is
+ * held for those who come later, since what is held goes with an unlink or a new
+ * consent. False: others wrote meanwhile, so that it could not be. */
+static bool publish_early(struct flight *flight, int64_t now_wall, int64_t withheld)
 {
 	struct al_bearer *bearer;
+	bool held;
 
-	if (!al_bearer_usable(&flight->record, now_wall, noted))
-		return;
+	if (!al_bearer_usable(&flight->record, now_wall, withheld))
+		return true;
 	bearer = make_bearer(flight);
 	if (bearer == NULL)
-		return;
-	al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
+		return true;
+	held = al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
 	serve_early(flight, bearer);
 	al_bearer_unref(&bearer);
+	return held;
 }
 
 static enum al_step_result begin_refresh(struct flight *flight, const struct al_decide_in *in)
@@ -304,10 +314,13 @@ static enum al_step_result begin_refresh(struct flight *flight, const struct al_
 	/* One attempt a flight, unless another writer brought a new set meanwhile. */
 	if (flight->answered && row->epoch == flight->epoch && row->generation == flight->generation)
 		return serve_or_fail(flight, &flight->err);
+	if (!publish_early(flight, in->now_wall, in->withheld) && !flight->reread) {
+		flight->reread = true;
+		return al_go(&flight->task, STEP_LOOK);
+	}
 	if (al_gate_check(links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms,
 			&err) != ACCTLINK_OK)
 		return serve_or_fail(flight, &err);
-	publish_early(flight, in->now_wall, in->noted_rejected);
 	return al_go(&flight->task, STEP_READY);
 }
 
@@ -337,7 +350,7 @@ static enum al_step_result step_look(struct al_task *task)
 	case AL_DO_WAIT:
 		return wait_for_other(flight);
 	case AL_DO_CHECK:
-		publish_early(flight, in.now_wall, in.noted_rejected);
+		(void)publish_early(flight, in.now_wall, in.withheld);
 		return al_go(task, flight->checked ? STEP_CHECK : STEP_KEYS);
 	case AL_DO_REFRESH:
 		return begin_refresh(flight, &in);
@@ -351,6 +364,17 @@ static enum al_step_result step_look(struct al_task *task)
 static void resume(void *ctx)
 {
 	al_task_resume(ctx);
+}
+
+/* This attempt is over before it began; the row, which may have changed while it
+ * was prepared, tells what can be served. */
+static enum al_step_result look_again(struct flight *flight, const acctlink_error *err)
+{
+	flight->err = *err;
+	flight->answered = true;
+	flight->epoch = flight->record.row.epoch;
+	flight->generation = flight->record.row.generation;
+	return al_go(&flight->task, STEP_LOOK);
 }
 
 static enum al_step_result step_ready(struct al_task *task)
@@ -398,16 +422,16 @@ static enum al_step_result step_claim(struct al_task *task)
 	al_rc rc;
 
 	if (flight->wait.rc != ACCTLINK_OK)
-		return serve_or_fail(flight, &flight->wait.err);
+		return look_again(flight, &flight->wait.err);
 	if (al_calls_closed(flight->links->parts.calls)) {
 		(void)al_fail(&err, ACCTLINK_SHUT_DOWN, NULL, "the handle is being shut down");
-		return serve_or_fail(flight, &err);
+		return look_again(flight, &err);
 	}
 	fill_claim(flight);
 	rc = al_links_commit(flight->links, AL_LINK_MARK, &flight->record, NULL, NULL, &err);
 	if (rc == AL_CONFLICT)
 		return al_go(task, STEP_LOOK);
-	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : serve_or_fail(flight, &err);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : look_again(flight, &err);
 }
 
 /* The fence: just before the body leaves, the lease must cover the whole request. */
@@ -458,9 +482,19 @@ static enum al_step_result step_read(struct al_task *task)
 	return al_go(task, flight->answer.kind == AL_ANSWER_SET ? STEP_KEEP : STEP_SETTLE);
 }
 
-/* The store can't take what must not be lost: try until it does. */
+/* The store can't take what must not be lost: try until it does, or until the
+ * shutdown waits no longer. Then the claim stays open, and its outcome unknown. */
 static enum al_step_result keep_trying(struct flight *flight, int step, const acctlink_error *err)
 {
+	acctlink_error why = { 0 };
+
+	if (al_calls_abandoned(flight->links->parts.calls)) {
+		al_log(flight->links->parts.log, ACCTLINK_LOG_ERROR,
+			"link %s: the end of a refresh is lost, since the store did not take it before the shutdown: %s",
+			flight->record.row.id, err->message);
+		(void)al_fail(&why, ACCTLINK_SHUT_DOWN, NULL, "the handle is being shut down");
+		return land(flight, ACCTLINK_SHUT_DOWN, NULL, &why);
+	}
 	if (!flight->store_trouble)
 		al_log(flight->links->parts.log, ACCTLINK_LOG_ERROR,
 			"link %s: the store can't take the end of a refresh yet, it is tried again: %s",
@@ -533,14 +567,13 @@ static enum al_step_result step_keys(struct al_task *task)
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_KEYS);
 	flight->checked = true;
-	if (rc != ACCTLINK_OK)
-		return serve_or_fail(flight, &err);
-	rc = al_provider_fetch_keys(flight->provider, &flight->wait, &err);
+	if (rc == ACCTLINK_OK)
+		rc = al_provider_fetch_keys(flight->provider, &flight->wait, &err);
 	if (rc == AL_PENDING)
-		return al_wait(task, STEP_CHECK);
+		return al_wait(task, STEP_LOOK); /* the row may have changed meanwhile */
 	flight->wait.rc = rc;
 	flight->wait.err = err;
-	return al_go(task, STEP_CHECK);
+	return al_go(task, STEP_LOOK);
 }
 
 static enum al_step_result step_check(struct al_task *task)
@@ -628,10 +661,10 @@ static struct flight *flight_new(struct al_links *links, const struct al_buf *ow
 	return flight;
 }
 
-/* Joins a flight, or makes `fresh` the flight to join. Returns the bearer that
- * may be served at once, if there is one. */
-static struct al_bearer *join_locked(struct al_flights *flights, struct flight **fresh, struct al_bearer_call *call,
-	acctlink_time now, int64_t noted_rejected, bool *started)
+/* Joins a flight, or makes `fresh` the flight to join. True: the caller need not
+ * wait, what is held will do. */
+static bool join_locked(struct al_flights *flights, struct flight **fresh, struct al_bearer_call *call, bool held,
+	bool *started)
 {
 	struct flight *flight = *find_locked(flights, &call->owner_key);
 
@@ -642,24 +675,22 @@ static struct al_bearer *join_locked(struct al_flights *flights, struct flight *
 		flight->next = flights->first;
 		flights->first = flight;
 	}
-	if (flight->early != NULL && call->min_ttl_ms == 0 && now.wall_ms < flight->early->end_wall
-		&& now.boot_ms < flight->early->end_boot && flight->early->generation > noted_rejected)
-		return al_bearer_ref(flight->early);
+	if (flight->early && held)
+		return true;
 	if (call->min_ttl_ms > flight->min_ttl_ms)
 		flight->min_ttl_ms = call->min_ttl_ms;
 	call->next = flight->waiters;
 	flight->waiters = call;
-	return NULL;
+	return false;
 }
 
 al_rc al_links_bearer(struct al_links *links, struct al_bearer_call *call, acctlink_error *err)
 {
 	struct flight *fresh = flight_new(links, &call->owner_key);
-	acctlink_time now = al_now(links->parts.clock);
-	int64_t noted = al_cache_noted_rejected(links->cache, &call->owner_key);
-	struct al_bearer *early;
+	struct al_bearer *held = NULL;
 	struct flight *flight = fresh;
 	bool started;
+	bool early;
 	al_rc rc = fresh == NULL ? al_fail_memory(err) : ACCTLINK_OK;
 
 	if (rc == ACCTLINK_OK)
@@ -670,17 +701,19 @@ al_rc al_links_bearer(struct al_links *links, struct al_bearer_call *call, acctl
 		release_call(&call->call);
 		return rc;
 	}
+	if (call->min_ttl_ms == 0)
+		held = al_links_held(links, &call->owner_key, call->link_id, 1);
 	(void)pthread_mutex_lock(&links->flights->lock);
-	early = join_locked(links->flights, &fresh, call, now, noted, &started);
+	early = join_locked(links->flights, &fresh, call, held != NULL, &started);
 	(void)pthread_mutex_unlock(&links->flights->lock);
 	if (started)
 		al_task_start(&flight->task, STEP_LOOK);
 	else
 		flight_ended(&fresh->task);
-	if (early != NULL) {
+	if (early) {
 		call->next = NULL;
-		deliver(call, ACCTLINK_OK, early, NULL);
-		al_bearer_unref(&early);
+		deliver(call, ACCTLINK_OK, held, NULL);
 	}
+	al_bearer_unref(&held);
 	return ACCTLINK_OK;
 }

@@ -48,6 +48,7 @@ bool al_kept_pack(const struct al_kept *kept, struct al_buf *plain)
 	(void)pack_int(plain, KEPT_VERSION);
 	(void)pack_buf(plain, &kept->access_token);
 	(void)pack_buf(plain, &kept->id_token);
+	(void)pack_int(plain, kept->bearer_kind);
 	(void)pack_buf(plain, &kept->refresh_token);
 	(void)pack_int(plain, kept->newest_end);
 	(void)pack_int(plain, kept->made_by_attempt);
@@ -105,6 +106,7 @@ al_rc al_kept_unpack(struct al_kept *kept, const struct al_buf *plain, acctlink_
 		return al_fail(err, ACCTLINK_BAD_STORE, "sealed row", "the row was written by another version of acctlink");
 	unpack_buf(&from, &kept->access_token);
 	unpack_buf(&from, &kept->id_token);
+	kept->bearer_kind = unpack_int(&from);
 	unpack_buf(&from, &kept->refresh_token);
 	kept->newest_end = unpack_int(&from);
 	kept->made_by_attempt = unpack_int(&from);

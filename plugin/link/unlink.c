@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAIM_POLL_MS = 50, CONFLICT_TRIES = 50 };
+enum { CLAIM_POLL_MS = 50, CONFLICT_TRIES = 50, UNREADABLE_PAUSE_MS = 60 * 60 * 1000 };
 
 enum revoke_step {
 	STEP_MARK,  /* only for an unlink: the tombstone */
@@ -71,7 +71,7 @@ static void answer_call(struct revocation *job, al_rc rc, int32_t revocation, co
 		return;
 	job->call = NULL;
 	call->revocation = revocation;
-	memcpy(call->link_id, job->record.row.id, sizeof(call->link_id));
+	memcpy(call->link_id, job->link_id, sizeof(call->link_id));
 	al_call_finish(&call->call, rc, err);
 }
 
@@ -148,18 +148,23 @@ static int64_t retry_pause(const struct revocation *job)
 		: al_backoff_ms(al_provider_config(job->provider), job->record.row.revoke_tries + 1) + 1000;
 }
 
-/* Nothing left: a tombstone is deleted, a live row only loses its list. */
+/* Nothing left: a live row only loses its list. A tombstone stays for a day with
+ * revoke_until 0, since other processes learn from it to drop their held bearer,
+ * and is deleted when it is due again; nobody ever held one of a set that made
+ * no link. */
 static enum al_step_result close_queue(struct revocation *job, int32_t revocation, const char *what)
 {
 	struct al_link_row *row = &job->record.row;
 	bool tombstone = row->state == ACCTLINK_STATE_UNLINKING;
+	bool stays = tombstone && row->generation > 0 && row->revoke_until > 0;
 	acctlink_error err = { 0 };
 	al_rc rc;
 
-	row->revoke_at = 0;
+	row->revoke_at = stays ? al_add_ms(al_now(job->links->parts.clock).wall_ms, AL_TOMBSTONE_MS) : 0;
+	row->revoke_until = 0;
 	while (job->record.kept.revoke_count > 0)
 		al_kept_drop_revoke(&job->record.kept, 0);
-	rc = al_links_commit(job->links, tombstone ? AL_LINK_DELETE : AL_LINK_SWAP, &job->record, what, "", &err);
+	rc = al_links_commit(job->links, tombstone && !stays ? AL_LINK_DELETE : AL_LINK_SWAP, &job->record, what, "", &err);
 	if (rc == AL_CONFLICT)
 		return al_go(&job->task, STEP_TAKE); /* a late set came: it is revoked as well */
 	if (rc != ACCTLINK_OK)
@@ -186,6 +191,30 @@ static enum al_step_result wait_for_claim(struct revocation *job)
 	return al_wait_ms(&job->task, STEP_TAKE, CLAIM_POLL_MS);
 }
 
+/* The tokens go to the server that gave them, whatever the section says by now. */
+static struct al_provider *provider_of(struct al_links *links, const struct al_link_row *row)
+{
+	struct al_provider *provider = al_links_provider(links, al_buf_text(&row->provider));
+	unsigned char client[32];
+
+	if (provider != NULL && (al_provider_fingerprint(provider, client, NULL) != ACCTLINK_OK
+		|| row->client.len != sizeof(client) || !al_equal(al_buf_text(&row->client), client, sizeof(client))))
+		al_provider_unref(&provider);
+	return provider;
+}
+
+/* A row that can't be opened (its key is missing) must not hold up those behind it. */
+static enum al_step_result put_off(struct revocation *job, al_rc rc, const acctlink_error *err)
+{
+	struct al_link_row *row = &job->record.row;
+
+	if (row->revoke_at > 0) {
+		row->revoke_at = al_add_ms(al_now(job->links->parts.clock).wall_ms, UNREADABLE_PAUSE_MS);
+		(void)al_links_commit(job->links, AL_LINK_MARK, &job->record, NULL, NULL, NULL); /* else at the next turn */
+	}
+	return fail(job, rc, err);
+}
+
 static enum al_step_result step_take(struct al_task *task)
 {
 	struct revocation *job = (struct revocation *)task;
@@ -198,15 +227,17 @@ static enum al_step_result step_take(struct al_task *task)
 	if (rc == AL_ABSENT)
 		return finish(job, ACCTLINK_REVOCATION_CONFIRMED); /* another process was faster */
 	if (rc != ACCTLINK_OK)
-		return fail(job, rc, &err);
+		return put_off(job, rc, &err);
 	if (row->revoke_at == 0)
 		return finish(job, ACCTLINK_REVOCATION_NOTHING);
+	if (row->revoke_until == 0 && now < row->revoke_at)
+		return finish(job, ACCTLINK_REVOCATION_CONFIRMED);
 	if (row->state == ACCTLINK_STATE_UNLINKING && row->claim_outcome == AL_CLAIM_OPEN && al_claim_alive(links, row))
 		return wait_for_claim(job);
 	if (job->record.kept.revoke_count == 0)
 		return close_queue(job, ACCTLINK_REVOCATION_NOTHING, "nothing_to_revoke");
 	if (job->provider == NULL)
-		job->provider = al_links_provider(links, al_buf_text(&row->provider));
+		job->provider = provider_of(links, row);
 	if (now > row->revoke_until)
 		return give_up(job);
 	row->revoke_at = al_add_ms(now, job->provider == NULL ? 60000

@@ -14,6 +14,7 @@ struct upkeep {
 	struct al_task task;
 	struct al_links *links;
 	int64_t seen;      /* change number up to which held bearers are checked; -1: not yet known */
+	int64_t looked_at; /* monotonic ms; of the last look at the changes */
 	int64_t swept_at;  /* monotonic ms */
 	int64_t next_at;   /* monotonic ms */
 	unsigned count;    /* rows of the last visit */
@@ -36,21 +37,27 @@ static al_rc follow_changes(struct upkeep *upkeep, acctlink_error *err)
 	struct al_store *store = al_vault_store(upkeep->links->parts.vault);
 	struct al_link_visit visit = { .each = visit_change, .ctx = upkeep, .limit = CHANGES_AT_ONCE };
 	int64_t newest = 0;
+	int64_t now = al_monotonic_ms();
 	al_rc rc = al_store_change(store, &newest, err);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
 	if (upkeep->seen < 0) /* nothing is held that is older than this process */
 		upkeep->seen = newest;
+	else if (now - upkeep->looked_at > AL_TOMBSTONE_MS / 2) /* the store was down, or this process stopped */
+		al_cache_drop_all(upkeep->links->cache, newest);
 	do {
 		upkeep->count = 0;
 		rc = al_store_list_changed(store, upkeep->seen, &visit, err);
+		if (upkeep->count == CHANGES_AT_ONCE) /* the rows of one commit may lie on both pages */
+			upkeep->seen--;
 	} while (rc == ACCTLINK_OK && upkeep->count == CHANGES_AT_ONCE);
 	if (rc != ACCTLINK_OK)
 		return rc;
 	if (newest > upkeep->seen)
 		upkeep->seen = newest;
 	al_cache_polled(upkeep->links->cache, upkeep->seen);
+	upkeep->looked_at = now;
 	return ACCTLINK_OK;
 }
 

@@ -645,18 +645,34 @@ al_rc al_http_start(struct al_net *net, struct al_http_request *request,
 	t->done = done;
 	t->done_ctx = ctx;
 	(void)pthread_mutex_lock(&net->lock);
-	rc = start_thread_locked(net, err);
+	rc = net->stop ? al_fail(err, ACCTLINK_SHUT_DOWN, NULL, "the network is shut down; nothing was sent")
+		: start_thread_locked(net, err);
 	if (rc == ACCTLINK_OK) {
 		al_buf_move(&t->body, &request->body);
 		*net->queue_end = t;
 		net->queue_end = &t->next;
+		/* Under the lock, since the thread frees the multi as soon as it
+		 * sees `stop`; it is one write that never blocks. */
+		(void)curl_multi_wakeup(net->multi);
 	}
 	(void)pthread_mutex_unlock(&net->lock);
-	if (rc == ACCTLINK_OK)
-		(void)curl_multi_wakeup(net->multi);
-	else
+	if (rc != ACCTLINK_OK)
 		transfer_free(t);
 	return rc;
+}
+
+void al_net_stop(struct al_net *net)
+{
+	bool join;
+
+	(void)pthread_mutex_lock(&net->lock);
+	join = net->started && !net->stop;
+	net->stop = true;
+	if (join)
+		(void)curl_multi_wakeup(net->multi);
+	(void)pthread_mutex_unlock(&net->lock);
+	if (join)
+		(void)pthread_join(net->thread, NULL);
 }
 
 void al_net_free(struct al_net **net)
@@ -666,15 +682,7 @@ void al_net_free(struct al_net **net)
 	*net = NULL;
 	if (old == NULL)
 		return;
-	if (old->started) {
-		(void)pthread_mutex_lock(&old->lock);
-		old->stop = true;
-		/* Under the lock, since the thread frees the multi as soon as it
-		 * sees `stop`; it is one write that never blocks. */
-		(void)curl_multi_wakeup(old->multi);
-		(void)pthread_mutex_unlock(&old->lock);
-		(void)pthread_join(old->thread, NULL);
-	}
+	al_net_stop(old);
 	(void)pthread_mutex_destroy(&old->lock);
 	free(old);
 }

@@ -61,8 +61,10 @@ al_rc al_net_new(const struct al_log *log, const struct al_clock *clock, struct 
 al_rc al_http_start(struct al_net *net, struct al_http_request *request,
 	void (*done)(void *ctx, struct al_http_result *result), void *ctx,
 	acctlink_error *err) AL_MUST_USE;
-/* Ends every transfer now (each `done` runs with NOT_SENT or CUT), joins the
- * thread and frees. No al_http_start may run meanwhile or after. */
+/* Ends every transfer now (each `done` runs with NOT_SENT or CUT) and joins the
+ * thread. From then on al_http_start says SHUT_DOWN. By one thread only. */
+void al_net_stop(struct al_net *net);
+/* Stops if need be, and frees. No al_http_start may run meanwhile or after. */
 void al_net_free(struct al_net **net);
 
 #endif

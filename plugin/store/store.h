@@ -39,7 +39,7 @@ struct al_link_row {
 	int64_t claim_lease_end;    /* boot ms of claim_host */
 	int64_t claim_sent_at;      /* wall ms; 0: not sent */
 	int64_t claim_outcome;
-	int64_t unknown_sent_at;    /* wall ms of the last send of this generation whose outcome is unknown; 0 */
+	int64_t unknown_sent_at;    /* wall ms of the first send of this generation whose outcome is unknown; 0 */
 	struct al_buf claim_key_id;
 	int64_t rejected_generation;
 	int64_t rejected_at;

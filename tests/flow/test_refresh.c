@@ -258,12 +258,10 @@ static void the_reuse_window_begins_with_the_first_send_of_the_token(void **stat
 {
 	const struct th_config config = { .provider_lines = "reuse_window = 30;" };
 	struct th_host *host = th_host_new(provider, &config);
-	const acctlink_inspect_result *at;
 	acctlink_inspect_result seen;
 	char *token;
 
 	(void)state;
-	at = &seen;
 	th_control(provider, "{'set':{'reuse_window_ms':30000}}");
 	th_must_link(host, provider, "ana", NULL, NULL);
 	token = th_grant_current(provider, -1);
@@ -279,8 +277,8 @@ static void the_reuse_window_begins_with_the_first_send_of_the_token(void **stat
 	same("outside", th_arrivals(provider, token), 2);
 	th_check(th_grant_alive(provider, -1), "a send outside the window ended the grant");
 	seen = look(host, "ana");
-	same("outside", at->claim, ACCTLINK_CLAIM_UNKNOWN);
-	advance_past(host, at->bearer_expires_at_ms, 1);
+	same("outside", seen.claim, ACCTLINK_CLAIM_UNKNOWN);
+	advance_past(host, seen.bearer_expires_at_ms, 1);
 	same("needed", denied(host, "ana", NULL), ACCTLINK_RELINK_REQUIRED);
 	same("needed", th_arrivals(provider, token), 3);
 	state_is(host, "ana", ACCTLINK_STATE_RELINK_REQUIRED, ACCTLINK_REASON_ROTATION_LOST, 1);
@@ -666,6 +664,7 @@ static void refresh_three_times(const struct repeat *repeat)
 	char *body;
 	char *token;
 
+	reset_provider(NULL); /* its clock, too */
 	th_control(provider, "{'set':{'rotation':'%s'}}", repeat->rotation);
 	th_must_link(host, provider, "ana", NULL, NULL);
 	/* With rotation none the first answer brings the token all the same. */
@@ -697,10 +696,8 @@ static void a_refresh_token_is_kept_unless_a_new_one_comes(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(repeats) / sizeof(repeats[0]); i++) {
-		th_control(provider, "{'reset_ledger':true}");
+	for (i = 0; i < sizeof(repeats) / sizeof(repeats[0]); i++)
 		refresh_three_times(&repeats[i]);
-	}
 }
 
 /* ---- bearers that the data API refused -------------------------------------------------------------- */
@@ -944,12 +941,15 @@ static void a_provider_that_left_the_config_serves_the_bearer_and_sends_nothing(
 
 /* ---- clocks that jump ---------------------------------------------------------------------------------- */
 
-/* A bearer is held in memory by then. */
+/* A bearer is held in memory by then. Refreshes bring no id_token, whose times
+ * would be checked against the clock that jumped. */
 static struct th_host *host_that_holds(void)
 {
-	struct th_host *host = host_with_link(NULL);
+	struct th_host *host;
 	int i;
 
+	th_control(provider, "{'set':{'id_token':'first'}}");
+	host = host_with_link(NULL);
 	for (i = 0; i < 3; i++)
 		same("held", served(host, "ana", 0), 1);
 	return host;
@@ -997,15 +997,14 @@ static void a_wall_clock_set_back_does_not_prolong_a_held_bearer(void **state)
 
 static void a_wall_clock_set_back_does_not_hold_refreshing_up(void **state)
 {
-	struct th_host *host = host_with_link(NULL);
+	struct th_host *host = host_that_holds();
 
 	(void)state;
 	th_script(provider, "token", "refresh_token", 1, "{'status':503,'headers':{'retry-after':'1800'}}");
 	report(host, 1);
 	same("turned away", denied(host, "ana", NULL), ACCTLINK_PROVIDER_DOWN);
 	th_clock_shift_wall(host->clock, -24 * HOUR_MS);
-	same("set back", denied(host, "ana", NULL), ACCTLINK_PROVIDER_DOWN);
-	th_clock_advance(host->clock, HOUR_MS + MINUTE_MS); /* the longest pause that a provider can ask for */
+	th_clock_advance(host->clock, HOUR_MS); /* the longest pause that a provider can ask for */
 	same("an hour later", served(host, "ana", 0), 2);
 	same("refreshes", refreshes(), 2);
 	th_host_free(&host);
@@ -1033,6 +1032,7 @@ static void check_length(size_t len)
 	char *token;
 	uint64_t generation;
 
+	reset_provider(NULL); /* its clock, too */
 	th_control(provider, "{'set':{'token_bytes':{'refresh':%zu,'access':%zu,'id':%zu}}}", len, len, len);
 	th_must_link(host, provider, "ana", NULL, NULL);
 	for (generation = 2; generation <= 4; generation++) {
@@ -1062,10 +1062,8 @@ static void tokens_of_any_length_come_back_to_the_byte(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-		th_control(provider, "{'reset_ledger':true}");
+	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
 		check_length(lengths[i]);
-	}
 }
 
 static void long_id_tokens_are_served_as_bearers(void **state)

@@ -1725,14 +1725,16 @@ static void fork_meanwhile(void)
 {
 	struct fixture *f = meanwhile_fixture;
 	struct al_store *own = NULL;
+	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
 		need(al_store_new(f->path, NULL, NULL, &own, &f->err) == ACCTLINK_FORKED);
 		need(own == NULL && strstr(f->err.message, "just using") != NULL);
-		_exit(0);
+		(void)raise(SIGKILL); /* what was in use at the fork is lost, and valgrind would complain */
 	}
-	assert_child_good(pid);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
 }
 
 static void a_child_made_in_the_middle_of_a_commit_is_refused(void **state)
@@ -1800,11 +1802,12 @@ static void what_a_child_commits_survives_the_end_of_its_parents_store(void **st
 		need(write_link(f, AL_LINK_SWAP, &row) == ACCTLINK_OK);
 		end_child(f, &row, NULL);
 	}
+	assert_int_equal(close(to_child[0]) + close(to_parent[1]), 0);
 	assert_int_equal(read(to_parent[0], &byte, 1), 1);
 	al_store_free(&f->store);
 	assert_int_equal(write(to_child[1], &byte, 1), 1);
 	assert_child_good(pid);
-	assert_int_equal(close(to_child[0]) + close(to_child[1]) + close(to_parent[0]) + close(to_parent[1]), 0);
+	assert_int_equal(close(to_child[1]) + close(to_parent[0]), 0);
 	assert_rc(f, ACCTLINK_OK, al_store_new(f->path, NULL, NULL, &f->store, &f->err));
 	assert_rc(f, ACCTLINK_OK, al_store_get_link(f->store, row.id, &row, &f->err));
 	assert_int_equal(row.generation, 51);
