@@ -97,6 +97,7 @@ bool al_base64url_put(struct al_buf *to, const void *data, size_t len);
 bool al_base64url_decode(struct al_buf *to, const char *text, size_t len);
 bool al_base64_put(struct al_buf *to, const void *data, size_t len); /* padded, for Basic */
 void al_hex(char *to, const void *data, size_t len); /* 2 * len + 1 bytes */
+bool al_hex_decode(struct al_buf *to, const char *text, size_t len); /* of either case */
 /* application/x-www-form-urlencoded: space becomes '+', upper-case triplets. */
 bool al_form_put_encoded(struct al_buf *to, const char *text, size_t len);
 /* name=value, with '&' before it unless the buffer is empty or ends in '?'. */

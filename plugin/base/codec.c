@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Encodings: base64, forms, UTF-8, packed fields, SHA-256. Decoders take
+ * Encodings: base64, hex, forms, UTF-8, packed fields, SHA-256. Decoders take
  * hostile bytes; none reads past the length it is given.
  */
 #include "base/base.h"
@@ -86,6 +86,33 @@ void al_hex(char *to, const void *data, size_t len)
 	to[2 * len] = '\0';
 }
 
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool al_hex_decode(struct al_buf *to, const char *text, size_t len)
+{
+	if (len % 2 != 0)
+		return false;
+	for (size_t i = 0; i < len; i += 2) {
+		int high = hex_digit(text[i]);
+		int low = hex_digit(text[i + 1]);
+		char byte;
+
+		if (high < 0 || low < 0)
+			return false;
+		byte = (char)(high << 4 | low);
+		if (!al_buf_put(to, &byte, 1))
+			return false;
+	}
+	return true;
+}
+
 static bool is_unreserved(char c)
 {
 	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
@@ -117,15 +144,6 @@ bool al_form_put_pair(struct al_buf *to, const char *name, const char *value, si
 		(void)al_buf_put(to, "&", 1);
 	return al_form_put_encoded(to, name, strlen(name)) && al_buf_put(to, "=", 1)
 		&& al_form_put_encoded(to, value, len);
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool al_form_decode(struct al_buf *to, const char *text, size_t len)

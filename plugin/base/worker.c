@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * A fixed set of threads that run tasks. One mutex guards the queue, the timers
- * and each task's state; it is never held while a step runs. Threads block all
- * signals. A task belongs to the worker that runs it; between steps to the pool.
+ * and each task's state; it is never held while a step runs. A task belongs to
+ * the worker that runs it; between steps to the pool.
  */
+#include "base/thread.h"
 #include "base/worker.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum task_state { TASK_FRESH, TASK_QUEUED, TASK_RUNNING, TASK_PARKED };
-enum { STACK_BYTES = 512 * 1024 };
 
 struct al_pool {
 	pthread_mutex_t lock;
@@ -156,24 +154,6 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-	pthread_attr_t attr;
-	sigset_t all;
-	sigset_t before;
-	int failed = pthread_attr_init(&attr);
-
-	if (failed != 0)
-		return failed;
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(thread, &attr, run, arg);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attr);
-	return failed;
-}
-
 static void join_and_free(struct al_pool *pool)
 {
 	(void)pthread_mutex_lock(&pool->lock);
@@ -219,7 +199,7 @@ al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err)
 	}
 	pool->tail = &pool->head;
 	while (pool->count < threads) {
-		failed = start_thread(&pool->threads[pool->count], work, pool);
+		failed = al_thread_start(&pool->threads[pool->count], work, pool);
 		if (failed != 0) {
 			join_and_free(pool);
 			return al_fail(err, ACCTLINK_NO_MEMORY, "threads", "can't start a thread: %s", strerror(failed));

@@ -128,10 +128,28 @@ al_rc al_refuse(const struct al_reader *r, const config_setting_t *at, const cha
 /* Decodes one setting into base + key->offset, replacing what is there. */
 al_rc al_value_take(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *base) AL_MUST_USE;
 void al_value_clear(const struct al_key *key, void *base);
+bool al_parameter_is_ours(const char *name);
+al_rc al_wrong_type(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	const char *wanted);
+/* A text that is neither empty nor has control characters in it; the setting's own. */
+al_rc al_value_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	const char **text) AL_MUST_USE;
+/* Replaces the text that `field` points at. */
+al_rc al_value_path(struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	void *field) AL_MUST_USE;
+
+/* ---- urls.c ------------------------------------------------------------------- */
 /* What is wrong with a URL, in words, or NULL. */
 enum { AL_URL_NO_QUERY = 1 };
 const char *al_url_fault(const char *url, unsigned flags);
-bool al_parameter_is_ours(const char *name);
+
+/* ---- secrets.c: decoders into an al_buf --------------------------------------- */
+al_rc al_secret_text(struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	void *field) AL_MUST_USE;
+al_rc al_secret_file(struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	void *field) AL_MUST_USE;
+al_rc al_secret_credential(struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+	void *field) AL_MUST_USE;
 
 /* ---- config.c ----------------------------------------------------------------- */
 /* Unknown keys are errors; then every known key of the group is decoded. */

@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Decodes one setting each, by the type that the table of keys gives it, with
- * the error at the setting's own line. Secrets go into al_buf and are never
- * part of a message.
+ * the error at the setting's own line.
  */
 #include "config/config_int.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
-
-enum { SECRET_MAX = 4096 };
 
 _Static_assert(sizeof(enum al_client_auth) == sizeof(int) && sizeof(enum al_bearer_kind) == sizeof(int)
 	&& sizeof(enum al_response_mode) == sizeof(int) && sizeof(enum al_shared_subject) == sizeof(int)
@@ -60,7 +55,7 @@ static const char *type_name(const config_setting_t *at)
 	}
 }
 
-static al_rc wrong_type(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+al_rc al_wrong_type(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
 	const char *wanted)
 {
 	return al_refuse(r, at, "%s must be %s, not %s", key->name, wanted, type_name(at));
@@ -89,11 +84,11 @@ static al_rc check_text(const struct al_reader *r, const struct al_key *key, con
 	return ACCTLINK_OK;
 }
 
-static al_rc read_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
+al_rc al_value_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
 	const char **text)
 {
 	if (config_setting_type(at) != CONFIG_TYPE_STRING)
-		return wrong_type(r, key, at, "text in quotes");
+		return al_wrong_type(r, key, at, "text in quotes");
 	*text = config_setting_get_string(at);
 	return check_text(r, key, at, *text);
 }
@@ -116,87 +111,12 @@ static char *path_of(const struct al_reader *r, const config_setting_t *at, cons
 	return al_path_beside(al_source_find(r->source, config_setting_source_line(at), &line)->path, path);
 }
 
-/* ---- URLs ---------------------------------------------------------------------- */
-
-static bool is_loopback(const char *host)
-{
-	struct in_addr v4;
-
-	if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
-		return true;
-	return inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
-}
-
-static bool host_is_good(const char *host)
-{
-	struct in6_addr v6;
-	char inner[64];
-	size_t len = strlen(host);
-
-	if (host[0] == '[' && len > 2 && len < sizeof(inner) && host[len - 1] == ']') {
-		(void)snprintf(inner, sizeof(inner), "%.*s", (int)len - 2, host + 1);
-		return inet_pton(AF_INET6, inner, &v6) == 1;
-	}
-	return len > 0 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == len;
-}
-
-static bool port_is_good(const char *port)
-{
-	size_t len = strspn(port, "0123456789");
-	long number = len > 0 && len <= 5 ? strtol(port, NULL, 10) : 0;
-
-	return port[len] == '\0' && number > 0 && number <= 65535;
-}
-
-/* host or host:port, split in place. */
-static const char *authority_fault(char *authority, bool plain)
-{
-	char *end = authority[0] == '[' ? strchr(authority, ']') : authority;
-	char *colon = end == NULL ? NULL : strchr(end, ':');
-
-	if (strchr(authority, '@') != NULL)
-		return "must not have a user name or password in it";
-	if (colon != NULL) {
-		*colon = '\0';
-		if (!port_is_good(colon + 1))
-			return "has no valid port";
-	}
-	if (!host_is_good(authority))
-		return "has no valid host name";
-	if (plain && !is_loopback(authority))
-		return "must begin with https:// (http:// is for a loopback address only)";
-	return NULL;
-}
-
-const char *al_url_fault(const char *url, unsigned flags)
-{
-	bool plain = strncmp(url, "http://", 7) == 0;
-	const char *host = url + (plain ? 7 : 8);
-	char authority[300];
-	size_t len;
-
-	if (!plain && strncmp(url, "https://", 8) != 0)
-		return "must begin with https:// (http:// is for a loopback address only)";
-	for (const char *c = url; *c != '\0'; c++)
-		if (*c <= 0x20 || *c >= 0x7f || strchr("\"<>\\^`{|}", *c) != NULL)
-			return "has a character in it that must be percent-encoded (RFC 3986)";
-	if (strchr(url, '#') != NULL)
-		return "must not have a fragment (#) in it";
-	if ((flags & AL_URL_NO_QUERY) != 0 && strchr(url, '?') != NULL)
-		return "must not have a query (?) in it";
-	len = strcspn(host, "/?");
-	if (len >= sizeof(authority))
-		return "has no valid host name";
-	(void)snprintf(authority, sizeof(authority), "%.*s", (int)len, host);
-	return authority_fault(authority, plain);
-}
-
 /* ---- decoders -------------------------------------------------------------------- */
 
 static al_rc take_text(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	const char *text;
-	al_rc rc = read_text(r, key, at, &text);
+	al_rc rc = al_value_text(r, key, at, &text);
 
 	return rc != ACCTLINK_OK ? rc : keep_text(r, field, al_dup(text));
 }
@@ -206,19 +126,19 @@ static al_rc take_word(struct al_reader *r, const struct al_key *key, const conf
 	const char *text;
 
 	(void)field;
-	return read_text(r, key, at, &text);
+	return al_value_text(r, key, at, &text);
 }
 
 static al_rc take_section(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	(void)field;
-	return config_setting_is_group(at) ? ACCTLINK_OK : wrong_type(r, key, at, "a group in { }");
+	return config_setting_is_group(at) ? ACCTLINK_OK : al_wrong_type(r, key, at, "a group in { }");
 }
 
-static al_rc take_path(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
+al_rc al_value_path(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	const char *text;
-	al_rc rc = read_text(r, key, at, &text);
+	al_rc rc = al_value_text(r, key, at, &text);
 
 	return rc != ACCTLINK_OK ? rc : keep_text(r, field, path_of(r, at, text));
 }
@@ -229,7 +149,7 @@ static al_rc take_ca_file(struct al_reader *r, const struct al_key *key, const c
 	char where[sizeof(r->err->where)];
 	struct stat info;
 	int fd;
-	al_rc rc = take_path(r, key, at, field);
+	al_rc rc = al_value_path(r, key, at, field);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
@@ -244,7 +164,7 @@ static al_rc take_issuer(struct al_reader *r, const struct al_key *key, const co
 {
 	const char *text;
 	const char *why;
-	al_rc rc = read_text(r, key, at, &text);
+	al_rc rc = al_value_text(r, key, at, &text);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
@@ -257,7 +177,7 @@ static al_rc take_endpoint(struct al_reader *r, const struct al_key *key, const 
 {
 	const char *text;
 	const char *why;
-	al_rc rc = read_text(r, key, at, &text);
+	al_rc rc = al_value_text(r, key, at, &text);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
@@ -283,7 +203,7 @@ static al_rc read_texts(const struct al_reader *r, const struct al_key *key, con
 	al_rc rc = ACCTLINK_OK;
 
 	if (!is_list(at) && config_setting_type(at) != CONFIG_TYPE_STRING)
-		return wrong_type(r, key, at, "text in quotes, or a list of them");
+		return al_wrong_type(r, key, at, "text in quotes, or a list of them");
 	if (count == 0)
 		return al_refuse(r, at, "%s must not be empty", key->name);
 	texts = al_new((count + 1) * sizeof(*texts));
@@ -293,7 +213,7 @@ static al_rc read_texts(const struct al_reader *r, const struct al_key *key, con
 		const config_setting_t *one = is_list(at) ? config_setting_get_elem(at, i) : at;
 		const char *text;
 
-		rc = read_text(r, key, one, &text);
+		rc = al_value_text(r, key, one, &text);
 		if (rc == ACCTLINK_OK)
 			rc = keep_text(r, &texts[i], al_dup(text));
 	}
@@ -357,123 +277,13 @@ static al_rc take_scope(struct al_reader *r, const struct al_key *key, const con
 	return rc;
 }
 
-static al_rc keep_secret(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *secret, size_t len, struct al_buf *field)
-{
-	if (len == 0)
-		return al_refuse(r, at, "%s: the secret is empty", key->name);
-	if (len > SECRET_MAX)
-		return al_refuse(r, at, "%s: the secret is longer than %d bytes", key->name, SECRET_MAX);
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)secret[i] < 0x20 || secret[i] == 0x7f)
-			return al_refuse(r, at, "%s: the secret has a line break or control character in it", key->name);
-	al_buf_clear(field);
-	al_buf_init(field, SECRET_MAX);
-	return al_buf_put(field, secret, len) ? ACCTLINK_OK : al_fail_memory(r->err);
-}
-
-static al_rc check_mode(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *path, mode_t mode)
-{
-	char where[sizeof(r->err->where)];
-	unsigned bits = (unsigned)mode & 07777;
-
-	if ((bits & 077) == 0)
-		return ACCTLINK_OK;
-	if (!r->config->allow_readable_secrets)
-		return al_refuse(r, at, "%s: %s holds a secret and has mode %04o: chmod 600 it%s", key->name, path, bits,
-			key->type == AL_KEY_SECRET ? ", or use client_secret_file" : "");
-	al_reader_where(r, at, where, sizeof(where));
-	al_log(r->log, ACCTLINK_LOG_WARNING, "%s: %s holds a secret and has mode %04o (allow_readable_secrets is set)",
-		where, path, bits);
-	return ACCTLINK_OK;
-}
-
-static al_rc take_secret(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
-{
-	const struct al_source_file *file;
-	const char *secret;
-	unsigned line;
-	al_rc rc;
-
-	if (config_setting_type(at) != CONFIG_TYPE_STRING)
-		return wrong_type(r, key, at, "text in quotes");
-	file = al_source_find(r->source, config_setting_source_line(at), &line);
-	rc = check_mode(r, key, at, file->path, file->mode);
-	if (rc != ACCTLINK_OK)
-		return rc;
-	secret = config_setting_get_string(at);
-	return keep_secret(r, key, at, secret, strlen(secret), field);
-}
-
-/* The file's text without one line break at its end. */
-static al_rc read_secret_file(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *path, bool guarded, struct al_buf *field)
-{
-	char where[sizeof(r->err->where)];
-	struct al_buf text;
-	struct stat info;
-	size_t len;
-	al_rc rc;
-
-	al_buf_init(&text, SECRET_MAX + 2);
-	al_reader_where(r, at, where, sizeof(where));
-	rc = al_file_read(path, where, &text, &info, r->err);
-	if (rc == ACCTLINK_OK && guarded)
-		rc = check_mode(r, key, at, path, info.st_mode);
-	if (rc == ACCTLINK_OK) {
-		len = text.len;
-		if (len > 0 && text.data[len - 1] == '\n')
-			len--;
-		if (len < text.len && len > 0 && text.data[len - 1] == '\r')
-			len--;
-		rc = keep_secret(r, key, at, al_buf_text(&text), len, field);
-	}
-	al_buf_clear(&text);
-	return rc;
-}
-
-static al_rc take_secret_file(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
-{
-	char *path = NULL;
-	al_rc rc = take_path(r, key, at, &path);
-
-	if (rc == ACCTLINK_OK)
-		rc = read_secret_file(r, key, at, path, true, field);
-	al_free_text(&path);
-	return rc;
-}
-
-/* systemd's LoadCredential=. Its access is an ACL, which shows as group bits of
- * the mode, so the mode is not ours to judge. */
-static al_rc take_credential(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
-{
-	const char *folder = getenv("CREDENTIALS_DIRECTORY");
-	const char *name;
-	char path[4096];
-	int len;
-	al_rc rc = read_text(r, key, at, &name);
-
-	if (rc != ACCTLINK_OK)
-		return rc;
-	if (strchr(name, '/') != NULL || name[0] == '.')
-		return al_refuse(r, at, "%s is a name, as in LoadCredential=NAME, not a path", key->name);
-	if (folder == NULL || folder[0] != '/')
-		return al_refuse(r, at, "%s: $CREDENTIALS_DIRECTORY is not set: start the host by systemd with "
-			"LoadCredential=, or use client_secret_file", key->name);
-	len = snprintf(path, sizeof(path), "%s/%s", folder, name);
-	if (len < 0 || (size_t)len >= sizeof(path))
-		return al_refuse(r, at, "%s: the path of the credential is too long", key->name);
-	return read_secret_file(r, key, at, path, false, field);
-}
-
 static al_rc take_seconds(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	double seconds;
 	int64_t ms;
 
 	if (!is_whole(at) && config_setting_type(at) != CONFIG_TYPE_FLOAT)
-		return wrong_type(r, key, at, "a number of seconds");
+		return al_wrong_type(r, key, at, "a number of seconds");
 	seconds = is_whole(at) ? (double)config_setting_get_int64(at) : config_setting_get_float(at);
 	if (!(seconds * 1000 >= (double)key->min && seconds * 1000 <= (double)key->max))
 		return al_refuse(r, at, "%s must be from %g to %.10g seconds, not %.10g", key->name,
@@ -489,7 +299,7 @@ static al_rc take_count(struct al_reader *r, const struct al_key *key, const con
 	int value;
 
 	if (!is_whole(at))
-		return wrong_type(r, key, at, "a whole number");
+		return al_wrong_type(r, key, at, "a whole number");
 	number = config_setting_get_int64(at);
 	if (number < key->min || number > key->max)
 		return al_refuse(r, at, "%s must be from %lld to %lld, not %lld", key->name, (long long)key->min,
@@ -502,7 +312,7 @@ static al_rc take_count(struct al_reader *r, const struct al_key *key, const con
 static al_rc take_bool(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	if (config_setting_type(at) != CONFIG_TYPE_BOOL)
-		return wrong_type(r, key, at, "true or false");
+		return al_wrong_type(r, key, at, "true or false");
 	*(bool *)field = config_setting_get_bool(at) == CONFIG_TRUE;
 	return ACCTLINK_OK;
 }
@@ -511,7 +321,7 @@ static al_rc read_choice(const struct al_reader *r, const struct al_key *key, co
 {
 	char known[256] = "";
 	const char *text;
-	al_rc rc = read_text(r, key, at, &text);
+	al_rc rc = al_value_text(r, key, at, &text);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
@@ -635,7 +445,7 @@ static al_rc take_rules(struct al_reader *r, const struct al_key *key, const con
 	unsigned count;
 
 	if (!config_setting_is_list(at))
-		return wrong_type(r, key, at, "a list of groups, ( { error = \"invalid_grant\"; } )");
+		return al_wrong_type(r, key, at, "a list of groups, ( { error = \"invalid_grant\"; } )");
 	count = (unsigned)config_setting_length(at);
 	rules = al_new((count + 1) * sizeof(*rules));
 	if (rules == NULL)
@@ -644,7 +454,7 @@ static al_rc take_rules(struct al_reader *r, const struct al_key *key, const con
 		const config_setting_t *one = config_setting_get_elem(at, i);
 
 		if (!config_setting_is_group(one))
-			rc = wrong_type(r, key, one, "a list of groups, ( { error = \"invalid_grant\"; } )");
+			rc = al_wrong_type(r, key, one, "a list of groups, ( { error = \"invalid_grant\"; } )");
 		if (rc == ACCTLINK_OK)
 			rc = al_section_check(r, AL_AT_RULE, one);
 		if (rc == ACCTLINK_OK)
@@ -693,15 +503,15 @@ static const struct {
 	[AL_KEY_SECTION] = { take_section, NULL },
 	[AL_KEY_WORD] = { take_word, NULL },
 	[AL_KEY_TEXT] = { take_text, clear_text },
-	[AL_KEY_PATH] = { take_path, clear_text },
+	[AL_KEY_PATH] = { al_value_path, clear_text },
 	[AL_KEY_PATHS] = { take_paths, clear_texts },
 	[AL_KEY_CA_FILE] = { take_ca_file, clear_text },
 	[AL_KEY_ISSUER] = { take_issuer, clear_text },
 	[AL_KEY_ENDPOINT] = { take_endpoint, clear_text },
 	[AL_KEY_REDIRECTS] = { take_redirects, clear_texts },
-	[AL_KEY_SECRET] = { take_secret, clear_secret },
-	[AL_KEY_SECRET_FILE] = { take_secret_file, clear_secret },
-	[AL_KEY_CREDENTIAL] = { take_credential, clear_secret },
+	[AL_KEY_SECRET] = { al_secret_text, clear_secret },
+	[AL_KEY_SECRET_FILE] = { al_secret_file, clear_secret },
+	[AL_KEY_CREDENTIAL] = { al_secret_credential, clear_secret },
 	[AL_KEY_SECONDS] = { take_seconds, NULL },
 	[AL_KEY_COUNT] = { take_count, NULL },
 	[AL_KEY_BOOL] = { take_bool, NULL },

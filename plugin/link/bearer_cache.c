@@ -180,23 +180,20 @@ struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owne
 	return bearer;
 }
 
-bool al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
+void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
 	int64_t change)
 {
 	struct al_bearer *before = NULL;
 	struct entry *entry;
-	bool current;
 
 	(void)pthread_mutex_lock(&cache->lock);
-	current = change >= cache->floor;
-	entry = cache->open && current ? entry_locked(cache, owner_key) : NULL;
+	entry = !cache->open || change < cache->floor ? NULL : entry_locked(cache, owner_key);
 	if (entry != NULL && bearer->generation > entry->rejected) {
 		before = entry->bearer;
 		entry->bearer = al_bearer_ref(bearer);
 	}
 	(void)pthread_mutex_unlock(&cache->lock);
 	al_bearer_unref(&before);
-	return current;
 }
 
 static void drop_bearer_locked(struct al_cache *cache, struct entry **at)
@@ -305,7 +302,7 @@ int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key
 	withheld = entry == NULL ? 0 : entry->rejected;
 	if (entry != NULL && entry->bearer != NULL && entry->bearer->end_boot <= now_boot
 		&& entry->bearer->generation > withheld
-		&& (link_id[0] == '\0' || strcmp(link_id, entry->bearer->link_id) == 0))
+		&& link_id != NULL && strcmp(link_id, entry->bearer->link_id) == 0)
 		withheld = entry->bearer->generation;
 	(void)pthread_mutex_unlock(&cache->lock);
 	return withheld;

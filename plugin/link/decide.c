@@ -191,12 +191,13 @@ enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err)
 			al_buf_text(&row->provider));
 		return AL_DO_FAIL;
 	}
-	if (usable && (is_final(row)
-		|| row->bearer_end - in->now_wall > al_margin(in->record, in->config, in->min_ttl_ms)))
+	if (usable && is_final(row))
 		return AL_DO_SERVE;
 	/* Nothing is built on a consent's own id_token before it was checked, however late. */
 	if (row->bearer_check == AL_BEARER_UNCHECKED
 		&& (in->record->kept.newest_end > in->now_wall || in->record->kept.parent_generation == 0))
 		return AL_DO_CHECK;
+	if (usable && row->bearer_end - in->now_wall > al_margin(in->record, in->config, in->min_ttl_ms))
+		return AL_DO_SERVE;
 	return decide_refresh(in, usable, err);
 }

@@ -126,11 +126,12 @@ bool al_gate_client_refused(struct al_gates *gates, const char *provider, int64_
 	return first;
 }
 
-bool al_gate_refused(struct al_gates *gates, const char *provider, int64_t now)
+bool al_gate_refused(struct al_gates *gates, const char *provider, int64_t now, bool *alarm)
 {
 	struct gate *gate;
 	bool may_end = true;
 
+	*alarm = false;
 	(void)pthread_mutex_lock(&gates->lock);
 	gate = find_locked(gates, provider, true);
 	if (gate != NULL) {
@@ -138,6 +139,7 @@ bool al_gate_refused(struct al_gates *gates, const char *provider, int64_t now)
 		gate->refusals++;
 		if (gate->refusals > FUSE_REFUSALS && !gate->blown) {
 			gate->blown = true;
+			*alarm = true;
 			gate->pause_ms = 0;
 			pause_locked(gate, now);
 		}

@@ -341,18 +341,20 @@ static al_rc keep_beside(struct al_links *links, struct al_record *record, const
 	return al_links_commit(links, AL_LINK_SWAP, record, "sibling", "", err);
 }
 
+/* The unlinking that waits for the claim takes it up, or else the queue, when the
+ * row is due as before. */
 static al_rc keep_on_tombstone(struct al_links *links, struct al_record *record, const struct al_arrival *arrival,
 	acctlink_error *err)
 {
-	al_rc rc;
+	struct al_link_row *row = &record->row;
+	int64_t taken_until = row->revoke_until > 0 ? row->revoke_at : 0;
 
-	clear_claim(&record->row);
+	clear_claim(row);
 	if (!queue_tokens(links, record, &arrival->set->refresh_token, &arrival->set->access_token))
 		return al_fail_memory(err);
-	rc = al_links_commit(links, AL_LINK_SWAP, record, "late_set", "arrived after the unlink", err);
-	if (rc == ACCTLINK_OK)
-		al_links_start_revocation(links, record->row.id);
-	return rc;
+	if (row->revoke_at < taken_until)
+		row->revoke_at = taken_until;
+	return al_links_commit(links, AL_LINK_SWAP, record, "late_set", "arrived after the unlink", err);
 }
 
 static al_rc keep_by_parentage(struct al_links *links, struct al_record *record, struct al_arrival *arrival,
@@ -399,6 +401,25 @@ al_rc al_keep_refreshed(struct al_links *links, const char *link_id, struct al_a
 	return rc;
 }
 
+/* The keys were asked for in vain: now that is news. `err` keeps telling why. */
+static al_rc note_unchecked(struct al_links *links, struct al_record *record, acctlink_error *err)
+{
+	struct al_link_row *row = &record->row;
+	acctlink_error why = { 0 };
+	int32_t event;
+	al_rc rc;
+
+	if (row->state == ACCTLINK_STATE_STALE && row->reason == ACCTLINK_REASON_ID_TOKEN_UNCHECKED)
+		return ACCTLINK_OK;
+	event = al_link_set_state(row, ACCTLINK_STATE_STALE, ACCTLINK_REASON_ID_TOKEN_UNCHECKED);
+	rc = al_links_commit(links, AL_LINK_MARK, record, "id_token_unchecked", "", &why);
+	if (rc == ACCTLINK_OK && event != 0)
+		al_links_event(links, event, row);
+	if (rc != ACCTLINK_OK && err != NULL)
+		*err = why;
+	return rc;
+}
+
 al_rc al_keep_checked(struct al_links *links, struct al_provider *provider, struct al_record *record,
 	enum al_id_verdict *verdict, acctlink_error *err)
 {
@@ -413,9 +434,11 @@ al_rc al_keep_checked(struct al_links *links, struct al_provider *provider, stru
 	al_id_claims_init(&claims);
 	/* As of its arrival: that the keys were late is no fault of the token. */
 	*verdict = check_newest(provider, record, &kept->id_token, &kept->access_token, refreshed,
-		refreshed ? now : record->row.bearer_from, &claims, err);
-	if (*verdict == AL_ID_NO_KEY)
+		record->row.bearer_from, &claims, err);
+	if (*verdict == AL_ID_NO_KEY) {
+		rc = note_unchecked(links, record, err);
 		goto out;
+	}
 	if (*verdict == AL_ID_BAD)
 		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "link %s: the id_token that waited for its check is refused: %s",
 			record->row.id, err == NULL ? "" : err->message);
@@ -449,6 +472,7 @@ static int32_t settle_refused(struct al_links *links, struct al_record *record,
 	const struct al_provider_config *config, acctlink_time now, bool *swap)
 {
 	struct al_link_row *row = &record->row;
+	bool alarm;
 
 	if (record->kept.sibling.present) { /* the other set of the same parent may be the live one */
 		al_buf_move(&record->kept.refresh_token, &record->kept.sibling.refresh_token);
@@ -458,8 +482,13 @@ static int32_t settle_refused(struct al_links *links, struct al_record *record,
 		return 0;
 	}
 	note_failure(row, config, "refused", now.wall_ms, 0);
-	if (!al_gate_refused(links->gates, config->name, now.boot_ms))
+	if (!al_gate_refused(links->gates, config->name, now.boot_ms, &alarm)) {
+		if (alarm)
+			al_log(links->parts.log, ACCTLINK_LOG_ERROR, "provider %s refuses one refresh token after the other: "
+				"refreshing is stopped, so that no more links end; was it restored, or is client_id wrong?",
+				config->name);
 		return al_link_set_state(row, ACCTLINK_STATE_STALE, ACCTLINK_REASON_PROVIDER_DOWN);
+	}
 	row->due_at = 0;
 	return al_link_set_state(row, ACCTLINK_STATE_RELINK_REQUIRED,
 		row->unknown_sent_at > 0 ? ACCTLINK_REASON_ROTATION_LOST

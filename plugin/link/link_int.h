@@ -91,8 +91,8 @@ void al_cache_free(struct al_cache **cache);
 struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owner_key);
 /* `change` is a change number of the store at which the bearer was known to be
  * current; a put that is older than a drop, or than what the poller has gone
- * through, is not taken: false, the row may have changed since it was read. */
-bool al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
+ * through, is not taken. */
+void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
 	int64_t change);
 void al_cache_drop(struct al_cache *cache, const struct al_buf *owner_key, int64_t change);
 /* Another process wrote this row: drops the bearer if the row no longer agrees. */
@@ -107,7 +107,8 @@ void al_cache_drop_all(struct al_cache *cache, int64_t change);
 bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
 	int64_t generation);
 /* Generations up to this one are not handed out, whatever the row says: the data
- * API refused it, or the held bearer has ended by BOOTTIME. */
+ * API refused it, or the link's held bearer has ended by BOOTTIME (link_id NULL:
+ * refusals only). */
 int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
 	int64_t now_boot);
 void al_cache_forget_rejected(struct al_cache *cache, const struct al_buf *owner_key, int64_t generation);
@@ -120,8 +121,9 @@ void al_gates_free(struct al_gates **gates);
 al_rc al_gate_check(struct al_gates *gates, const char *provider, int64_t now_boot, acctlink_error *err) AL_MUST_USE;
 /* Tells how a refresh ended. True: this is the first of its kind, raise the alarm. */
 bool al_gate_client_refused(struct al_gates *gates, const char *provider, int64_t now_boot);
-/* False: too many definite refusals in a row, this one must not end a link. */
-bool al_gate_refused(struct al_gates *gates, const char *provider, int64_t now_boot);
+/* False: too many definite refusals in a row, this one must not end a link; *alarm
+ * tells whether it is the first of these. */
+bool al_gate_refused(struct al_gates *gates, const char *provider, int64_t now_boot, bool *alarm);
 void al_gate_accepted(struct al_gates *gates, const char *provider);
 
 /* ---- refresh.c ------------------------------------------------------------------ */

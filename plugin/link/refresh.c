@@ -31,7 +31,7 @@ struct flight {
 	struct al_links *links;
 	struct flight *next;             /* flights->lock, as all of this block */
 	struct al_bearer_call *waiters;
-	bool early;                      /* a held bearer that is good will do for those who don't insist */
+	bool early;                      /* those who don't insist were served: the held bearer will do */
 	int64_t min_ttl_ms;              /* the largest that a waiter asks for */
 	struct al_buf owner_key;         /* constant */
 	/* the task's own */
@@ -50,9 +50,9 @@ struct flight {
 	int64_t received_wall;
 	int64_t poll_ms;
 	bool answered;                   /* an attempt of this flight has ended: err tells how */
+	int64_t noted_rejected;          /* before the row was read */
 	bool store_trouble;              /* told the log already */
 	bool checked;                    /* the keys were fetched once */
-	bool reread;                     /* since others wrote just then; once */
 	acctlink_error err;
 };
 
@@ -103,6 +103,17 @@ static void deliver(struct al_bearer_call *waiters, al_rc rc, struct al_bearer *
 	}
 }
 
+/* It may have been taken out before, by a caller who did not want to wait for it. */
+static void take_out_locked(struct al_flights *flights, const struct flight *flight)
+{
+	struct flight **at = &flights->first;
+
+	while (*at != NULL && *at != flight)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = flight->next;
+}
+
 static struct flight **find_locked(struct al_flights *flights, const struct al_buf *owner_key)
 {
 	struct flight **at = &flights->first;
@@ -119,7 +130,6 @@ static enum al_step_result land(struct flight *flight, al_rc rc, struct al_beare
 {
 	struct al_flights *flights = flight->links->flights;
 	struct al_bearer_call *waiters = NULL;
-	struct flight **at;
 	bool again;
 
 	(void)pthread_mutex_lock(&flights->lock);
@@ -127,8 +137,7 @@ static enum al_step_result land(struct flight *flight, al_rc rc, struct al_beare
 	if (!again) {
 		waiters = flight->waiters;
 		flight->waiters = NULL;
-		at = find_locked(flights, &flight->owner_key);
-		*at = flight->next;
+		take_out_locked(flights, flight);
 	}
 	(void)pthread_mutex_unlock(&flights->lock);
 	if (again)
@@ -226,7 +235,7 @@ static enum al_step_result serve(struct flight *flight)
 		(void)al_fail_memory(&err);
 		return land(flight, ACCTLINK_NO_MEMORY, NULL, &err);
 	}
-	(void)al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
+	al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
 	result = land(flight, ACCTLINK_OK, bearer, NULL);
 	al_bearer_unref(&bearer);
 	return result;
@@ -243,13 +252,24 @@ static enum al_step_result give_up(struct flight *flight, const acctlink_error *
 	return land(flight, flight->err.status, NULL, &flight->err);
 }
 
+/* The generation up to which none is handed out; a report about one that the row
+ * does not have says nothing. */
+static int64_t withheld_up_to(const struct flight *flight, int64_t now_boot)
+{
+	const struct al_link_row *row = &flight->record.row;
+	int64_t upto = al_cache_withheld(flight->links->cache, &flight->owner_key, row->id, now_boot);
+
+	if (upto < flight->noted_rejected)
+		upto = flight->noted_rejected;
+	return upto > row->generation ? 0 : upto;
+}
+
 /* Nothing was sent, or all was tried: the bearer if it is good still, else the cause. */
 static enum al_step_result serve_or_fail(struct flight *flight, const acctlink_error *err)
 {
 	acctlink_time now = al_now(flight->links->parts.clock);
 
-	if (al_bearer_usable(&flight->record, now.wall_ms,
-			al_cache_withheld(flight->links->cache, &flight->owner_key, flight->record.row.id, now.boot_ms)))
+	if (al_bearer_usable(&flight->record, now.wall_ms, withheld_up_to(flight, now.boot_ms)))
 		return serve(flight);
 	return land(flight, err->status, NULL, err);
 }
@@ -266,7 +286,7 @@ static void read_decide_in(struct flight *flight, struct al_decide_in *in, unsig
 		flight->provider = al_links_provider(links, al_buf_text(&row->provider));
 	*in = (struct al_decide_in){ .record = &flight->record, .client = client, .now_wall = now.wall_ms,
 		.min_ttl_ms = flight->asked_ttl_ms,
-		.withheld = al_cache_withheld(links->cache, &flight->owner_key, row->id, now.boot_ms) };
+		.withheld = withheld_up_to(flight, now.boot_ms) };
 	if (flight->provider != NULL && al_provider_fingerprint(flight->provider, client, NULL) == ACCTLINK_OK)
 		in->config = al_provider_config(flight->provider);
 	in->claim_alive = row->claim_outcome == AL_CLAIM_OPEN && al_claim_alive(links, row);
@@ -286,23 +306,20 @@ static enum al_step_result wait_for_other(struct flight *flight)
 	return al_wait_ms(&flight->task, STEP_LOOK, flight->poll_ms);
 }
 
-/* A bearer that is good is not held back by a refresh that has just begun: it is
- * held for those who come later, since what is held goes with an unlink or a new
- * consent. False: others wrote meanwhile, so that it could not be. */
-static bool publish_early(struct flight *flight, int64_t now_wall, int64_t withheld)
+/* A bearer that is good is not held back by a refresh that has just begun. Those
+ * who come later get the held one, which an unlink or a new consent drops. */
+static void publish_early(struct flight *flight, int64_t now_wall, int64_t withheld)
 {
 	struct al_bearer *bearer;
-	bool held;
 
 	if (!al_bearer_usable(&flight->record, now_wall, withheld))
-		return true;
+		return;
 	bearer = make_bearer(flight);
 	if (bearer == NULL)
-		return true;
-	held = al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
+		return;
+	al_cache_put(flight->links->cache, &flight->owner_key, bearer, flight->snapshot);
 	serve_early(flight, bearer);
 	al_bearer_unref(&bearer);
-	return held;
 }
 
 static enum al_step_result begin_refresh(struct flight *flight, const struct al_decide_in *in)
@@ -314,13 +331,10 @@ static enum al_step_result begin_refresh(struct flight *flight, const struct al_
 	/* One attempt a flight, unless another writer brought a new set meanwhile. */
 	if (flight->answered && row->epoch == flight->epoch && row->generation == flight->generation)
 		return serve_or_fail(flight, &flight->err);
-	if (!publish_early(flight, in->now_wall, in->withheld) && !flight->reread) {
-		flight->reread = true;
-		return al_go(&flight->task, STEP_LOOK);
-	}
 	if (al_gate_check(links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms,
 			&err) != ACCTLINK_OK)
 		return serve_or_fail(flight, &err);
+	publish_early(flight, in->now_wall, in->withheld);
 	return al_go(&flight->task, STEP_READY);
 }
 
@@ -336,6 +350,8 @@ static enum al_step_result step_look(struct al_task *task)
 	(void)pthread_mutex_lock(&links->flights->lock);
 	flight->asked_ttl_ms = flight->min_ttl_ms;
 	(void)pthread_mutex_unlock(&links->flights->lock);
+	/* A report is forgotten when the row has it: asked in this order, it is seen here or there. */
+	flight->noted_rejected = al_cache_withheld(links->cache, &flight->owner_key, NULL, 0);
 	rc = al_store_change(al_vault_store(links->parts.vault), &flight->snapshot, &err);
 	if (rc == ACCTLINK_OK)
 		rc = al_record_read(links, &flight->owner_key, NULL, &flight->record, &err);
@@ -350,7 +366,7 @@ static enum al_step_result step_look(struct al_task *task)
 	case AL_DO_WAIT:
 		return wait_for_other(flight);
 	case AL_DO_CHECK:
-		(void)publish_early(flight, in.now_wall, in.withheld);
+		publish_early(flight, in.now_wall, in.withheld);
 		return al_go(task, flight->checked ? STEP_CHECK : STEP_KEYS);
 	case AL_DO_REFRESH:
 		return begin_refresh(flight, &in);
@@ -666,17 +682,25 @@ static struct flight *flight_new(struct al_links *links, const struct al_buf *ow
 static bool join_locked(struct al_flights *flights, struct flight **fresh, struct al_bearer_call *call, bool held,
 	bool *started)
 {
-	struct flight *flight = *find_locked(flights, &call->owner_key);
+	struct flight **at = find_locked(flights, &call->owner_key);
+	struct flight *flight = *at;
 
-	*started = flight == NULL;
+	*started = false;
+	if (flight != NULL && flight->early && call->min_ttl_ms == 0) {
+		if (held)
+			return true;
+		/* What it served is not held any more: another look tells what has
+		 * become of the link, without waiting for that refresh. */
+		*at = flight->next;
+		flight = NULL;
+	}
 	if (flight == NULL) {
+		*started = true;
 		flight = *fresh;
 		*fresh = NULL;
 		flight->next = flights->first;
 		flights->first = flight;
 	}
-	if (flight->early && held)
-		return true;
 	if (call->min_ttl_ms > flight->min_ttl_ms)
 		flight->min_ttl_ms = call->min_ttl_ms;
 	call->next = flight->waiters;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAIM_POLL_MS = 50, CONFLICT_TRIES = 50, UNREADABLE_PAUSE_MS = 60 * 60 * 1000 };
+enum { CLAIM_POLL_MS = 50, CONFLICT_TRIES = 50, TAKEN_MS = 60 * 1000, UNREADABLE_PAUSE_MS = 60 * 60 * 1000 };
 
 enum revoke_step {
 	STEP_MARK,  /* only for an unlink: the tombstone */
@@ -32,6 +32,7 @@ struct revocation {
 	struct al_wait wait;
 	struct al_http_result http;
 	enum al_revoke_end end;
+	int64_t retry_after_ms;      /* as the provider asked; -1: it did not */
 	bool refused;                /* one of the tokens was refused for good */
 	int32_t event;
 };
@@ -92,12 +93,40 @@ static enum al_step_result fail(struct revocation *job, al_rc rc, const acctlink
 
 /* ---- the tombstone ------------------------------------------------------------- */
 
+/* The tokens go to the server that gave them, whatever the section says by now. */
+static struct al_provider *provider_of(struct al_links *links, const struct al_link_row *row)
+{
+	struct al_provider *provider = al_links_provider(links, al_buf_text(&row->provider));
+	unsigned char client[32];
+
+	if (provider != NULL && (al_provider_fingerprint(provider, client, NULL) != ACCTLINK_OK
+		|| row->client.len != sizeof(client) || !al_equal(al_buf_text(&row->client), client, sizeof(client))))
+		al_provider_unref(&provider);
+	return provider;
+}
+
+/* Where one login has one grant a superseded link's tokens are dead, and revoking
+ * them could end the grant that another link holds by now. */
+static bool lost_its_grant(struct al_links *links, const struct al_link_row *row)
+{
+	struct al_provider *provider = row->state == ACCTLINK_STATE_SUPERSEDED ? provider_of(links, row) : NULL;
+	bool lost = provider != NULL && al_provider_config(provider)->one_grant_per_user;
+
+	al_provider_unref(&provider);
+	return lost;
+}
+
 static void bury(struct revocation *job)
 {
 	struct al_link_row *row = &job->record.row;
 	struct al_kept *kept = &job->record.kept;
 	int64_t now = al_now(job->links->parts.clock).wall_ms;
 
+	if (lost_its_grant(job->links, row)) {
+		al_buf_clear(&kept->access_token);
+		al_buf_clear(&kept->refresh_token);
+		kept->sibling.present = false;
+	}
 	job->event = al_link_set_state(row, ACCTLINK_STATE_UNLINKING, ACCTLINK_REASON_NONE);
 	al_kept_add_revoke(kept, &kept->access_token, true, true);
 	if (kept->sibling.present)
@@ -108,7 +137,7 @@ static void bury(struct revocation *job)
 	al_buf_clear(&kept->old_bearer);
 	row->bearer_end = 0;
 	row->due_at = 0;
-	row->revoke_at = now;
+	row->revoke_at = al_add_ms(now, TAKEN_MS); /* by this job; by the queue if it dies */
 	row->revoke_until = al_add_ms(now, job->links->parts.revocation_lifetime_ms);
 	row->revoke_tries = 0;
 }
@@ -142,17 +171,22 @@ static enum al_step_result step_mark(struct al_task *task)
 
 /* ---- one token after the other ----------------------------------------------------- */
 
-static int64_t retry_pause(const struct revocation *job)
+/* Until then nobody else sends: after the request and a pause. */
+static int64_t next_try_at(const struct revocation *job)
 {
-	return job->provider == NULL ? 60000
-		: al_backoff_ms(al_provider_config(job->provider), job->record.row.revoke_tries + 1) + 1000;
-}
+	int64_t now = al_now(job->links->parts.clock).wall_ms;
+	const struct al_provider_config *config;
 
+	if (job->provider == NULL)
+		return al_add_ms(now, TAKEN_MS);
+	config = al_provider_config(job->provider);
+	return al_add_ms(now, config->request_timeout_ms + al_backoff_ms(config, job->record.row.revoke_tries) + 1000);
+}
 /* Nothing left: a live row only loses its list. A tombstone stays for a day with
  * revoke_until 0, since other processes learn from it to drop their held bearer,
  * and is deleted when it is due again; nobody ever held one of a set that made
  * no link. */
-static enum al_step_result close_queue(struct revocation *job, int32_t revocation, const char *what)
+static enum al_step_result close_queue(struct revocation *job, int32_t revocation, int32_t event, const char *what)
 {
 	struct al_link_row *row = &job->record.row;
 	bool tombstone = row->state == ACCTLINK_STATE_UNLINKING;
@@ -169,18 +203,13 @@ static enum al_step_result close_queue(struct revocation *job, int32_t revocatio
 		return al_go(&job->task, STEP_TAKE); /* a late set came: it is revoked as well */
 	if (rc != ACCTLINK_OK)
 		return fail(job, rc, &err);
-	if (revocation == ACCTLINK_REVOCATION_CONFIRMED)
-		al_links_event(job->links, ACCTLINK_EVENT_REVOKED, row);
+	if (event == ACCTLINK_EVENT_REVOCATION_GIVEN_UP)
+		al_log(job->links->parts.log, ACCTLINK_LOG_ERROR,
+			"link %s at %s: revocation is given up; revoke the grant at the provider by hand", job->link_id,
+			al_buf_text(&row->provider));
+	if (event != 0)
+		al_links_event(job->links, event, row);
 	return finish(job, revocation);
-}
-
-static enum al_step_result give_up(struct revocation *job)
-{
-	al_log(job->links->parts.log, ACCTLINK_LOG_ERROR,
-		"link %s at %s: revocation is given up; revoke the grant at the provider by hand", job->link_id,
-		al_buf_text(&job->record.row.provider));
-	al_links_event(job->links, ACCTLINK_EVENT_REVOCATION_GIVEN_UP, &job->record.row);
-	return close_queue(job, ACCTLINK_REVOCATION_REFUSED, "revocation_given_up");
 }
 
 /* An answer may still bring a newer refresh token: that one is to be revoked. */
@@ -191,18 +220,6 @@ static enum al_step_result wait_for_claim(struct revocation *job)
 	return al_wait_ms(&job->task, STEP_TAKE, CLAIM_POLL_MS);
 }
 
-/* The tokens go to the server that gave them, whatever the section says by now. */
-static struct al_provider *provider_of(struct al_links *links, const struct al_link_row *row)
-{
-	struct al_provider *provider = al_links_provider(links, al_buf_text(&row->provider));
-	unsigned char client[32];
-
-	if (provider != NULL && (al_provider_fingerprint(provider, client, NULL) != ACCTLINK_OK
-		|| row->client.len != sizeof(client) || !al_equal(al_buf_text(&row->client), client, sizeof(client))))
-		al_provider_unref(&provider);
-	return provider;
-}
-
 /* A row that can't be opened (its key is missing) must not hold up those behind it. */
 static enum al_step_result put_off(struct revocation *job, al_rc rc, const acctlink_error *err)
 {
@@ -210,7 +227,8 @@ static enum al_step_result put_off(struct revocation *job, al_rc rc, const acctl
 
 	if (row->revoke_at > 0) {
 		row->revoke_at = al_add_ms(al_now(job->links->parts.clock).wall_ms, UNREADABLE_PAUSE_MS);
-		(void)al_links_commit(job->links, AL_LINK_MARK, &job->record, NULL, NULL, NULL); /* else at the next turn */
+		if (al_links_commit(job->links, AL_LINK_MARK, &job->record, NULL, NULL, NULL) != ACCTLINK_OK)
+			row->revoke_at = 0; /* it comes again at the next turn */
 	}
 	return fail(job, rc, err);
 }
@@ -230,19 +248,20 @@ static enum al_step_result step_take(struct al_task *task)
 		return put_off(job, rc, &err);
 	if (row->revoke_at == 0)
 		return finish(job, ACCTLINK_REVOCATION_NOTHING);
-	if (row->revoke_until == 0 && now < row->revoke_at)
+	/* Closed already; or another job of the queue was faster. */
+	if (now < row->revoke_at && (row->revoke_until == 0 || job->call == NULL))
 		return finish(job, ACCTLINK_REVOCATION_CONFIRMED);
 	if (row->state == ACCTLINK_STATE_UNLINKING && row->claim_outcome == AL_CLAIM_OPEN && al_claim_alive(links, row))
 		return wait_for_claim(job);
 	if (job->record.kept.revoke_count == 0)
-		return close_queue(job, ACCTLINK_REVOCATION_NOTHING, "nothing_to_revoke");
+		return close_queue(job, ACCTLINK_REVOCATION_NOTHING, 0, "nothing_to_revoke");
 	if (job->provider == NULL)
 		job->provider = provider_of(links, row);
 	if (now > row->revoke_until)
-		return give_up(job);
-	row->revoke_at = al_add_ms(now, job->provider == NULL ? 60000
-		: al_provider_config(job->provider)->request_timeout_ms + retry_pause(job));
+		return close_queue(job, ACCTLINK_REVOCATION_REFUSED, ACCTLINK_EVENT_REVOCATION_GIVEN_UP,
+			"revocation_given_up");
 	row->revoke_tries++;
+	row->revoke_at = next_try_at(job);
 	rc = al_links_commit(links, AL_LINK_MARK, &job->record, NULL, NULL, &err);
 	if (rc == AL_CONFLICT)
 		return al_go(task, STEP_TAKE);
@@ -285,10 +304,11 @@ static enum al_step_result step_send(struct al_task *task)
 	const struct al_revoke_item *item = &job->record.kept.revoke[0];
 
 	job->end = AL_REVOKE_RETRY;
+	job->retry_after_ms = -1;
 	if (job->wait.rc != ACCTLINK_OK)
 		return al_go(task, STEP_NOTE);
 	if (!al_provider_can_revoke(job->provider))
-		return close_queue(job, ACCTLINK_REVOCATION_UNSUPPORTED, "revocation_unsupported");
+		return close_queue(job, ACCTLINK_REVOCATION_UNSUPPORTED, 0, "revocation_unsupported");
 	if (al_revoke_start(job->provider, &item->token, item->is_access ? "access_token" : "refresh_token", http_done,
 			job, NULL) != ACCTLINK_OK)
 		return al_go(task, STEP_NOTE);
@@ -302,6 +322,7 @@ static enum al_step_result step_read(struct al_task *task)
 
 	al_token_set_init(&detail.set);
 	job->end = al_revoke_read(job->provider, &job->http, &detail);
+	job->retry_after_ms = detail.retry_after_ms;
 	al_http_result_clear(&job->http);
 	if (job->end == AL_REVOKE_REFUSED || job->end == AL_REVOKE_OPERATOR)
 		al_log(job->links->parts.log, ACCTLINK_LOG_ERROR, "link %s at %s: the provider refused a revocation: %s",
@@ -310,7 +331,20 @@ static enum al_step_result step_read(struct al_task *task)
 	return al_go(task, STEP_NOTE);
 }
 
-/* After a retryable end the row is due again as step_take left it. */
+/* The row is due again as step_take left it, or when the provider says (RFC 7009, 2.2.1). */
+static enum al_step_result come_back(struct revocation *job)
+{
+	struct al_link_row *row = &job->record.row;
+	int64_t asked = al_add_ms(al_now(job->links->parts.clock).wall_ms, job->retry_after_ms);
+
+	if (row->revoke_at < asked) {
+		row->revoke_at = asked;
+		if (al_links_commit(job->links, AL_LINK_MARK, &job->record, NULL, NULL, NULL) != ACCTLINK_OK)
+			row->revoke_at = 0; /* then it is due as it was */
+	}
+	return finish(job, ACCTLINK_REVOCATION_PENDING);
+}
+
 static enum al_step_result step_note(struct al_task *task)
 {
 	struct revocation *job = (struct revocation *)task;
@@ -319,12 +353,13 @@ static enum al_step_result step_note(struct al_task *task)
 	al_rc rc;
 
 	if (job->end == AL_REVOKE_RETRY || job->end == AL_REVOKE_OPERATOR)
-		return finish(job, ACCTLINK_REVOCATION_PENDING);
+		return come_back(job);
 	job->refused = job->refused || job->end == AL_REVOKE_REFUSED;
 	al_kept_drop_revoke(kept, 0);
 	if (kept->revoke_count == 0)
-		return close_queue(job, job->refused ? ACCTLINK_REVOCATION_REFUSED : ACCTLINK_REVOCATION_CONFIRMED,
-			job->refused ? "revocation_refused" : "revoked");
+		return job->refused ? close_queue(job, ACCTLINK_REVOCATION_REFUSED, 0, "revocation_refused")
+			: close_queue(job, ACCTLINK_REVOCATION_CONFIRMED, ACCTLINK_EVENT_REVOKED, "revoked");
+	job->record.row.revoke_at = next_try_at(job);
 	rc = al_links_commit(job->links, AL_LINK_SWAP, &job->record, NULL, NULL, &err);
 	if (rc == AL_CONFLICT)
 		return al_go(task, STEP_TAKE); /* the token is revoked twice: harmless (RFC 7009, 2.2) */

@@ -57,6 +57,16 @@ unsigned al_alg_from_name(const char *name);
 al_rc al_client_auth_add(const struct al_provider_config *config, enum al_client_auth method,
 	struct al_buf *body, struct al_buf *header, acctlink_error *err) AL_MUST_USE;
 
+/* ---- token_reply.c --------------------------------------------------------- */
+/* The members of an answer, to be freed with al_json_free; NULL if nothing whole
+ * can be read. A JSON object tells by its last brace that it is whole, even if
+ * the connection broke after it; a form does not. */
+struct json_object *al_reply_parse(const struct al_http_result *result);
+/* White space, and the DEL that stands there for a raw line break. */
+bool al_is_blank(char c);
+/* ASCII only: tolower would ask the host's locale. */
+bool al_same_word(const char *text, size_t len, const char *lower);
+
 /* ---- metadata.c ------------------------------------------------------------ */
 struct al_endpoints { /* immutable once published */
 	char *authorization;

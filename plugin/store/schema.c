@@ -5,7 +5,7 @@
  */
 #include "store/store_int.h"
 
-/* The literals in the SQL below and in sqlite.c. */
+/* The literals in the SQL below and in sqlite_statements.c. */
 _Static_assert(ACCTLINK_STATE_UNLINKING == 5 && ACCTLINK_STATE_SUPERSEDED == 4, "states are kept in stores");
 _Static_assert(AL_FLOW_PENDING == 0, "phases are kept in stores");
 

@@ -68,33 +68,6 @@ static al_rc load(const char *path, struct al_buf *text, acctlink_error *err)
 	return rc;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-static bool decode_hex(const char *text, size_t len, struct al_buf *secret)
-{
-	if (len != 2 * AL_KEY_LEN)
-		return false;
-	for (size_t i = 0; i < len; i += 2) {
-		int high = hex_digit(text[i]);
-		int low = hex_digit(text[i + 1]);
-		char byte;
-
-		if (high < 0 || low < 0)
-			return false;
-		byte = (char)(high << 4 | low);
-		if (!al_buf_put(secret, &byte, 1))
-			return false;
-	}
-	return true;
-}
-
 static bool decode_id(const char *text, size_t len, char id[AL_KEY_ID_MAX + 1])
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
@@ -142,7 +115,7 @@ static al_rc parse(const struct al_buf *text, const char *path, struct al_key *k
 		len -= good ? (size_t)(colon + 1 - start) : 0;
 		start = colon + 1;
 	}
-	if (!good || !decode_hex(start, len, &key->secret))
+	if (!good || len != 2 * AL_KEY_LEN || !al_hex_decode(&key->secret, start, len))
 		return al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s must hold %d hexadecimal digits, or a name, a "
 			"colon and these digits: " HOW_TO, path, 2 * AL_KEY_LEN);
 	return colon == NULL ? derive_id(key, err) : ACCTLINK_OK;

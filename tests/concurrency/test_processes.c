@@ -585,6 +585,43 @@ static void an_unlink_is_seen_by_another_process_that_holds_the_bearer(void **st
 	scene_close(&scene);
 }
 
+/* The process holds a bearer; another one changes the link. Asks until it is not served any more. */
+static void assert_seen_within_poll(struct scene *scene, uint64_t old_generation, struct had *had)
+{
+	const int64_t start = crowd_now_ms();
+
+	do
+		worker_bearer(&scene->workers[1], "ana", had);
+	while (had->rc == ACCTLINK_OK && had->generation == old_generation && crowd_now_ms() - start < 10000);
+	th_check(had->rc == ACCTLINK_OK, "get_bearer: %d %s", (int)had->rc, had->message);
+	assert_int_equal(had->generation, old_generation + 1);
+}
+
+static void a_renewal_and_a_rejection_are_seen_by_another_process_that_holds_the_bearer(void **state)
+{
+	static const struct th_config config = { .lines = "poll_interval = 0.2;" };
+	acctlink_callback_result renewed;
+	struct scene scene;
+	struct had had;
+	int i;
+
+	(void)state;
+	scene_open(&scene, &config, 2);
+	th_must_link(scene.host, scene.provider, "ana", NULL, NULL);
+	for (i = 0; i < 50; i++)
+		assert_bearer(&scene.workers[1], "ana", ACCTLINK_OK, 1);
+	th_must_link(scene.host, scene.provider, "ana", NULL, &renewed);
+	assert_int_equal(renewed.flags, ACCTLINK_CALLBACK_RENEWED);
+	assert_seen_within_poll(&scene, 1, &had);
+	assert_int_equal(had.epoch, 2);
+	assert_int_equal(refreshes(&scene), 0);
+	advance(&scene, 15 * 1000);
+	assert_int_equal(th_report(scene.host, "ana", NULL, 2, NULL), ACCTLINK_OK);
+	assert_seen_within_poll(&scene, 2, &had);
+	assert_int_equal(refreshes(&scene), 1);
+	scene_close(&scene);
+}
+
 /* ---- consents that wander between processes ------------------------------------------------ */
 
 /* struct user_order -> struct th_flow */
@@ -780,7 +817,6 @@ static int live_as_heir(void *ctx)
 	th_check(th_userinfo(heir->provider, bearer) == 200, "userinfo");
 	free(bearer);
 	th_check(th_report(heir->host, user, NULL, info.generation, NULL) == ACCTLINK_OK, "report");
-	th_clock_advance(heir->host->clock, 15000); /* the least interval between refreshes */
 	bearer = th_must_bearer(heir->host, user, NULL, &info);
 	th_check(info.generation == 2, "generation %d", (int)info.generation);
 	free(bearer);
@@ -806,8 +842,9 @@ static void assert_all_different(const struct drawn *drawn)
 
 static void a_handle_made_before_the_fork_works_in_every_child_and_no_two_draw_the_same(void **state)
 {
+	static const struct th_config config = { .provider_lines = "min_refresh_interval = 0;" };
 	struct th_provider *provider = th_provider_start(TH_SCRIPTED, NULL);
-	struct th_host *host = th_host_new(provider, NULL);
+	struct th_host *host = th_host_new(provider, &config);
 	struct drawn *drawn = crowd_shared(sizeof(*drawn));
 	struct heir heirs[CHILDREN + 1];
 	pid_t pids[CHILDREN];
@@ -963,6 +1000,7 @@ int main(void)
 		cmocka_unit_test(a_refresh_that_ends_after_the_unlink_in_its_process_does_not_bring_the_link_back),
 		cmocka_unit_test(a_refresh_that_ends_after_an_unlink_in_another_process_does_not_bring_the_link_back),
 		cmocka_unit_test(an_unlink_is_seen_by_another_process_that_holds_the_bearer),
+		cmocka_unit_test(a_renewal_and_a_rejection_are_seen_by_another_process_that_holds_the_bearer),
 		cmocka_unit_test(a_consent_begun_in_a_process_that_is_gone_ends_in_a_new_one_after_fourteen_minutes),
 		cmocka_unit_test(a_consent_that_comes_to_another_process_after_its_time_sends_no_code),
 		cmocka_unit_test(three_consents_of_one_user_end_in_any_order_in_another_process),

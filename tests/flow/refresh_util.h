@@ -177,6 +177,43 @@ static inline void reconfigure(struct th_host *host, const struct th_provider *a
 	free(dir);
 }
 
+/* A claim of a JWT, with its signature unchecked; NULL if the bearer is no JWT. */
+static inline json_object *jwt_claims(const char *bearer)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	const char *from = strchr(bearer, '.');
+	json_object *claims;
+	unsigned bits = 0;
+	size_t count = 0;
+	size_t len = 0;
+	char *text;
+
+	if (from == NULL)
+		return NULL;
+	text = calloc(1, strlen(from));
+	th_check(text != NULL, "no memory");
+	for (from++; *from != '\0' && *from != '.'; from++) {
+		const char *digit = strchr(digits, *from);
+
+		th_check(digit != NULL, "the bearer's payload is no base64url");
+		bits = bits << 6 | (unsigned)(digit - digits);
+		if (++count % 4 != 1)
+			text[len++] = (char)(bits >> (6 - 2 * ((count - 1) % 4)) & 0xff);
+	}
+	claims = json_tokener_parse(text);
+	free(text);
+	return claims;
+}
+
+static inline int64_t jwt_time(const char *bearer, const char *name)
+{
+	json_object *claims = jwt_claims(bearer);
+	const int64_t at = claims != NULL ? json_object_get_int64(json_object_object_get(claims, name)) : 0;
+
+	json_object_put(claims);
+	return at;
+}
+
 /* The hash of the token that newest reached the token endpoint. */
 static inline bool last_token_is(const char *hash)
 {

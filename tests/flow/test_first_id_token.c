@@ -482,6 +482,32 @@ static void a_key_that_appears_later_heals_the_link(void **state)
 	th_host_free(&host);
 }
 
+/* Anybody can name a key that does not exist. */
+static void an_id_token_of_an_unknown_key_hands_nothing_out_and_drives_no_fetches(void **state)
+{
+	struct th_provider *provider = *state;
+	struct th_host *host = th_host_new(provider, NULL);
+	acctlink_callback_result result;
+	acctlink_error err = { 0 };
+	char *bearer = NULL;
+	int i;
+
+	th_script(provider, "token", NULL, 1, "{'id_token':{'sign':'wrong_key','header':{'kid':'nobody'}}}");
+	th_must_link(host, provider, "ana", NULL, &result);
+	assert_int_equal(result.flags, ACCTLINK_CALLBACK_UNCHECKED);
+	for (i = 0; i < 60; i++) {
+		acctlink_status rc = th_bearer(host, "ana", NULL, &bearer, NULL, &err);
+
+		th_check(rc == ACCTLINK_PROVIDER_DOWN || rc == ACCTLINK_BAD_PROVIDER, "%s", th_error_text(&err));
+		th_advance(host, provider, 1000);
+	}
+	assert_null(bearer);
+	assert_in_range(th_count(provider, "jwks", NULL), 1, 3);
+	assert_int_equal(th_count(provider, "token", NULL), 1);
+	expect_state(host, "ana", ACCTLINK_STATE_STALE, ACCTLINK_REASON_ID_TOKEN_UNCHECKED);
+	th_host_free(&host);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -497,7 +523,8 @@ int main(void)
 		consent_test(a_forged_first_id_token_is_found_out_when_the_keys_are_back),
 		consent_test(a_renewal_that_can_not_be_checked_takes_no_good_bearer_away),
 		consent_test(a_renewal_whose_late_check_shows_another_subject_ends_the_link),
-		consent_test(a_key_that_appears_later_heals_the_link)
+		consent_test(a_key_that_appears_later_heals_the_link),
+		consent_test(an_id_token_of_an_unknown_key_hands_nothing_out_and_drives_no_fetches)
 	};
 
 	return cmocka_run_group_tests(tests, start_provider, stop_provider);

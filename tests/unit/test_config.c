@@ -431,8 +431,9 @@ static bool same_texts(char **a, char **b)
 
 static bool same_value(const struct al_key *key, const void *a, const void *b)
 {
-	const void *x = (const char *)a + key->offset;
-	const void *y = (const char *)b + key->offset;
+	size_t offset = key->offset == AL_NO_FIELD ? 0 : key->offset;
+	const void *x = (const char *)a + offset;
+	const void *y = (const char *)b + offset;
 	char *const *text_x = x;
 	char *const *text_y = y;
 

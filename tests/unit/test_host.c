@@ -10,7 +10,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,11 +20,12 @@
 #include <unistd.h>
 
 #include "store/store_int.h"
+#include "temp_dir.h"
 
 #define NOBODY 65534
 
 struct fixture {
-	char root[160];
+	char root[TEMP_DIR_MAX];
 	char path[192];   /* the store's */
 	char folder[192]; /* of the owners' files */
 	struct al_owner *self;
@@ -33,23 +33,11 @@ struct fixture {
 	acctlink_error err;
 };
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int set_up(void **state)
 {
-	const char *base = getenv("TMPDIR");
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	if (f == NULL)
-		return -1;
-	(void)snprintf(f->root, sizeof(f->root), "%.120s/al_host.XXXXXX", base == NULL ? "/tmp" : base);
-	if (mkdtemp(f->root) == NULL)
+	if (f == NULL || !make_temp_dir(f->root, "al_host"))
 		return -1;
 	(void)snprintf(f->path, sizeof(f->path), "%s/store.db", f->root);
 	(void)snprintf(f->folder, sizeof(f->folder), "%s/owners", f->root);
@@ -66,7 +54,7 @@ static int tear_down(void **state)
 
 	al_owner_free(&f->self);
 	al_buf_clear(&f->host);
-	(void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_temp_dir(f->root);
 	free(f);
 	return 0;
 }

@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -26,6 +25,7 @@
 #include <unistd.h>
 
 #include "store/store_int.h"
+#include "temp_dir.h"
 
 #define NOBODY 65534
 
@@ -90,29 +90,17 @@ static void set_fault(const char *prefix, int skip, int code)
 /* ---- a folder for each test --------------------------------------------------------- */
 
 struct fixture {
-	char root[160];
+	char root[TEMP_DIR_MAX];
 	char path[256];
 	struct al_store *store;
 	acctlink_error err;
 };
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int set_up_folder(void **state)
 {
-	const char *base = getenv("TMPDIR");
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	if (f == NULL)
-		return -1;
-	(void)snprintf(f->root, sizeof(f->root), "%.120s/al_store.XXXXXX", base == NULL ? "/tmp" : base);
-	if (mkdtemp(f->root) == NULL)
+	if (f == NULL || !make_temp_dir(f->root, "al_store"))
 		return -1;
 	(void)snprintf(f->path, sizeof(f->path), "%s/state/store.db", f->root);
 	*state = f;
@@ -136,7 +124,7 @@ static int tear_down(void **state)
 	set_fault(NULL, 0, 0);
 	if (f->store != NULL)
 		al_store_free(&f->store);
-	(void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_temp_dir(f->root);
 	free(f);
 	return 0;
 }

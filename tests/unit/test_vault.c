@@ -9,7 +9,6 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <openssl/err.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "vault/vault_int.h"
+#include "temp_dir.h"
 
 #define NOBODY 65534
 #define HEX_1 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -30,7 +30,7 @@
 #define LINK_ID "00112233445566778899aabbccddeeff"
 
 struct fixture {
-	char root[160];
+	char root[TEMP_DIR_MAX];
 	char path[256];
 	char files[3][256]; /* of keys */
 	struct al_store *store;
@@ -40,14 +40,6 @@ struct fixture {
 	struct al_buf back;
 	acctlink_error err;
 };
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
 
 static bool write_file(const char *path, const char *text, size_t len)
 {
@@ -71,14 +63,10 @@ static al_rc open_vault(struct fixture *f, const char *first, const char *second
 
 static int set_up(void **state)
 {
-	const char *base = getenv("TMPDIR");
 	struct fixture *f = calloc(1, sizeof(*f));
 	char root[sizeof(f->root)];
 
-	if (f == NULL)
-		return -1;
-	(void)snprintf(f->root, sizeof(f->root), "%.120s/al_vault.XXXXXX", base == NULL ? "/tmp" : base);
-	if (mkdtemp(f->root) == NULL)
+	if (f == NULL || !make_temp_dir(f->root, "al_vault"))
 		return -1;
 	(void)snprintf(f->path, sizeof(f->path), "%s/store.db", f->root);
 	memcpy(root, f->root, sizeof(root));
@@ -102,7 +90,7 @@ static int tear_down(void **state)
 	al_link_row_clear(&f->row);
 	al_buf_clear(&f->plain);
 	al_buf_clear(&f->back);
-	(void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_temp_dir(f->root);
 	free(f);
 	return 0;
 }
