@@ -96,8 +96,8 @@ static void wait_locked(struct al_pool *pool)
 	(void)pthread_cond_timedwait(&pool->work, &pool->lock, &until);
 }
 
-/* Parks a task that returned WAIT, unless it was resumed, or its timer hurried,
- * meanwhile. */
+/* Parks a task that returned WAIT, unless it was resumed meanwhile, or timers were
+ * hurried since its step began: it may not have seen the end that was coming. */
 static void park_locked(struct al_pool *pool, struct al_task *task)
 {
 	if (task->woken || (task->wake_at != 0 && task->hurry != pool->hurries)) {
@@ -142,6 +142,7 @@ static void *work(void *arg)
 		task = dequeue_locked(pool);
 		if (task != NULL) {
 			task->state = TASK_RUNNING;
+			task->hurry = pool->hurries;
 			(void)pthread_mutex_unlock(&pool->lock);
 			run_task(pool, task); /* comes back with the lock */
 		} else if (pool->stop) {
@@ -286,6 +287,5 @@ void al_task_set_timer(struct al_task *task, int64_t after_ms)
 
 	(void)pthread_mutex_lock(&pool->lock);
 	task->wake_at = al_add_ms(al_monotonic_ms(), after_ms < 1 ? 1 : after_ms);
-	task->hurry = pool->hurries;
 	(void)pthread_mutex_unlock(&pool->lock);
 }

@@ -32,7 +32,7 @@ struct al_task {
 	int state;             /* the pool's lock */
 	bool woken;            /* the pool's lock: resumed before it was parked */
 	int64_t wake_at;       /* the pool's lock: monotonic ms while a timer is set */
-	unsigned hurry;        /* the pool's lock: its count when the timer was set */
+	unsigned hurry;        /* the pool's lock: its count when the step began */
 	struct al_task *next;  /* the pool's lock */
 };
 

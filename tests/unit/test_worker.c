@@ -446,6 +446,32 @@ static void hurrying_reaches_a_task_that_is_just_about_to_park(void **state)
 	assert_string_equal(job.trace, "bce");
 }
 
+static enum al_step_result dawdle_then_set_timer(struct al_task *task)
+{
+	struct job *job = (struct job *)task;
+
+	note(job, 'b');
+	wait_for(&job->gate, 1);
+	al_task_set_timer(task, LONG_MS);
+	return al_wait(task, STEP_C);
+}
+
+static void hurrying_reaches_a_task_whose_step_had_begun_before(void **state)
+{
+	static const struct al_step steps[] = { { "a", go_to_b }, { "b", dawdle_then_set_timer }, { "c", note_c_and_end } };
+	struct al_pool *pool = pool_of(1);
+	struct job job;
+
+	(void)state;
+	job_init(&job, pool, steps);
+	al_task_start(&job.task, STEP_B);
+	wait_for(&job.traced, 1);
+	al_pool_hurry(pool);
+	atomic_store(&job.gate, 1);
+	must_free(&pool);
+	assert_string_equal(job.trace, "bce");
+}
+
 static void a_timer_that_is_set_after_the_hurry_is_waited_for(void **state)
 {
 	struct al_pool *pool = pool_of(1);
@@ -886,6 +912,7 @@ int main(void)
 		cmocka_unit_test(endless_waits_do_not_wrap_around),
 		cmocka_unit_test(hurrying_fires_all_timers_at_once_and_leaves_other_waits_alone),
 		cmocka_unit_test(hurrying_reaches_a_task_that_is_just_about_to_park),
+		cmocka_unit_test(hurrying_reaches_a_task_whose_step_had_begun_before),
 		cmocka_unit_test(a_timer_that_is_set_after_the_hurry_is_waited_for),
 		cmocka_unit_test(thousands_of_tasks_share_a_few_threads),
 		cmocka_unit_test(freeing_waits_for_tasks_that_tasks_start),
