@@ -165,38 +165,51 @@ static al_rc start_runtime(struct acctlink *handle, acctlink_error *err)
 	return rc == ACCTLINK_OK ? al_links_start_upkeep(runtime->links, err) : rc;
 }
 
+/* Waits while a first call is making it. NULL: there was none in this process, or
+ * it failed. */
+static struct al_runtime *settled_runtime(struct acctlink *handle)
+{
+	(void)pthread_mutex_lock(&handle->lock);
+	while (al_handle_runtime(handle) == NULL && atomic_load(&handle->used))
+		(void)pthread_cond_wait(&handle->changed, &handle->lock);
+	(void)pthread_mutex_unlock(&handle->lock);
+	return al_handle_runtime(handle);
+}
+
 static al_rc need_runtime(struct acctlink *handle, acctlink_error *err)
 {
 	bool unused = false;
-	bool there;
 
 	atomic_store(handle->mark, 1);
 	if (atomic_compare_exchange_strong(&handle->used, &unused, true))
 		return start_runtime(handle, err);
-	(void)pthread_mutex_lock(&handle->lock);
-	while (al_handle_runtime(handle) == NULL && atomic_load(&handle->used))
-		(void)pthread_cond_wait(&handle->changed, &handle->lock);
-	there = al_handle_runtime(handle) != NULL;
-	(void)pthread_mutex_unlock(&handle->lock);
-	return there ? ACCTLINK_OK : need_runtime(handle, err);
+	return settled_runtime(handle) != NULL ? ACCTLINK_OK : need_runtime(handle, err);
 }
 
 /* ---- in and out ------------------------------------------------------------------------ */
 
-al_rc al_enter(struct acctlink *handle, acctlink_error *err)
+/* For a call that needs no runtime. */
+static al_rc enter_quietly(struct acctlink *handle, acctlink_error *err)
 {
-	al_rc rc;
-
 	if (handle == NULL)
 		return al_fail(err, ACCTLINK_BAD_ARGUMENT, "handle", "handle is NULL");
 	if (is_forked(handle))
 		return al_fail(err, ACCTLINK_FORKED, "handle",
 			"the handle was in use in the parent process; call acctlink_init in this one");
 	(void)atomic_fetch_add(&handle->inside, 1);
-	if (atomic_load(&handle->closing))
-		rc = al_fail(err, ACCTLINK_SHUT_DOWN, "handle", "the handle is being shut down");
-	else
-		rc = al_handle_runtime(handle) != NULL ? ACCTLINK_OK : need_runtime(handle, err);
+	if (!atomic_load(&handle->closing))
+		return ACCTLINK_OK;
+	al_leave(handle);
+	return al_fail(err, ACCTLINK_SHUT_DOWN, "handle", "the handle is being shut down");
+}
+
+al_rc al_enter(struct acctlink *handle, acctlink_error *err)
+{
+	al_rc rc = enter_quietly(handle, err);
+
+	if (rc != ACCTLINK_OK || al_handle_runtime(handle) != NULL)
+		return rc;
+	rc = need_runtime(handle, err);
 	if (rc != ACCTLINK_OK)
 		al_leave(handle);
 	return rc;
@@ -324,29 +337,52 @@ static bool same_files(const struct al_config *a, const struct al_config *b)
 	return a->key_files[i] == NULL && b->key_files[i] == NULL && strcmp(a->store_path, b->store_path) == 0;
 }
 
-static void swap_config(struct acctlink *handle, struct al_config **config, struct al_provider ***providers)
+/* False: a first call came meanwhile, which may have taken the old config. */
+static bool swap_config(struct acctlink *handle, struct al_runtime *runtime, struct al_config **config,
+	struct al_provider ***providers)
 {
-	struct al_config *old_config;
-	struct al_provider **old_providers;
-
-	struct al_runtime *runtime = al_handle_runtime(handle);
+	struct al_config *old_config = *config;
+	struct al_provider **old_providers = *providers;
+	bool settled;
 
 	(void)pthread_mutex_lock(&handle->lock);
-	old_config = handle->config;
-	handle->config = *config;
-	old_providers = runtime->providers;
-	runtime->providers = *providers;
+	settled = al_handle_runtime(handle) == runtime && (runtime != NULL || !atomic_load(&handle->used));
+	if (settled) {
+		old_config = handle->config;
+		handle->config = *config;
+	}
+	if (settled && runtime != NULL) {
+		old_providers = runtime->providers;
+		runtime->providers = *providers;
+	}
 	(void)pthread_mutex_unlock(&handle->lock);
 	*config = old_config;
 	*providers = old_providers;
+	return settled;
+}
+
+/* Without a runtime the providers are only made to see whether they can be: a
+ * reload before the fork is no use of the handle. */
+static al_rc put_in_force(struct acctlink *handle, struct al_config **config, acctlink_error *err)
+{
+	struct al_provider **providers = NULL;
+	struct al_runtime *runtime;
+	al_rc rc;
+
+	do {
+		free_providers(&providers);
+		runtime = settled_runtime(handle);
+		rc = make_providers(handle, *config, runtime == NULL ? NULL : runtime->net, &providers, err);
+	} while (rc == ACCTLINK_OK && !swap_config(handle, runtime, config, &providers));
+	free_providers(&providers);
+	return rc;
 }
 
 acctlink_status acctlink_reload(acctlink *handle, acctlink_error *err)
 {
 	struct al_config *before;
 	struct al_config *config = NULL;
-	struct al_provider **providers = NULL;
-	al_rc rc = al_enter(handle, err);
+	al_rc rc = enter_quietly(handle, err);
 
 	if (rc != ACCTLINK_OK)
 		return rc;
@@ -355,10 +391,7 @@ acctlink_status acctlink_reload(acctlink *handle, acctlink_error *err)
 	if (rc == ACCTLINK_OK && !same_files(before, config))
 		rc = al_fail(err, ACCTLINK_BAD_CONFIG, before->path, "store and key paths can't change on reload; restart instead");
 	if (rc == ACCTLINK_OK)
-		rc = make_providers(handle, config, al_handle_runtime(handle)->net, &providers, err);
-	if (rc == ACCTLINK_OK)
-		swap_config(handle, &config, &providers);
-	free_providers(&providers);
+		rc = put_in_force(handle, &config, err);
 	al_config_free(&config);
 	al_config_free(&before);
 	al_leave(handle);

@@ -31,7 +31,7 @@ static int64_t newest_end(struct al_kept *kept, const struct al_provider_config 
 		al_log(log, ACCTLINK_LOG_NOTICE, "provider %s told no usable lifetime; %s is taken", config->name,
 			kept->last_lifetime > 0 ? "the link's last one" : "default_lifetime");
 	}
-	if (exp > 0 && exp < end / 1000)
+	if (exp > 0 && exp <= end / 1000)
 		end = exp * 1000;
 	if (config->bearer_cap_ms > 0 && end > al_add_ms(received, config->bearer_cap_ms))
 		end = al_add_ms(received, config->bearer_cap_ms);

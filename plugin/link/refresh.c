@@ -338,6 +338,21 @@ static enum al_step_result begin_refresh(struct flight *flight, const struct al_
 	return al_go(&flight->task, STEP_READY);
 }
 
+/* A link without a refresh token ends with its bearer: the row says so, and the
+ * host is told once. Another writer's news go first. */
+static void note_end(struct flight *flight)
+{
+	struct al_link_row *row = &flight->record.row;
+	int32_t event;
+
+	if ((row->state != ACCTLINK_STATE_LINKED && row->state != ACCTLINK_STATE_STALE)
+		|| al_bearer_usable(&flight->record, al_now(flight->links->parts.clock).wall_ms, 0))
+		return;
+	event = al_link_set_state(row, ACCTLINK_STATE_RELINK_REQUIRED, ACCTLINK_REASON_NO_REFRESH_TOKEN);
+	if (al_links_commit(flight->links, AL_LINK_MARK, &flight->record, "ended", "", NULL) == ACCTLINK_OK)
+		al_links_event(flight->links, event, row);
+}
+
 static enum al_step_result step_look(struct al_task *task)
 {
 	struct flight *flight = (struct flight *)task;
@@ -371,6 +386,8 @@ static enum al_step_result step_look(struct al_task *task)
 	case AL_DO_REFRESH:
 		return begin_refresh(flight, &in);
 	default:
+		if (err.status == ACCTLINK_RELINK_REQUIRED)
+			note_end(flight);
 		return give_up(flight, &err);
 	}
 }

@@ -52,7 +52,12 @@ static inline void edge_free(struct edge *edge)
 
 static inline char *folder_of(const char *path)
 {
-	return th_printf("%.*s", (int)(strrchr(path, '/') - path), path);
+	char *folder = th_printf("%s", path);
+	char *slash = strrchr(folder, '/');
+
+	th_check(slash != NULL, "%s is in no folder", path);
+	*slash = '\0';
+	return folder;
 }
 
 static inline char *store_of(const char *config_path)

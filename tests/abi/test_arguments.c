@@ -912,7 +912,7 @@ static void a_link_id_is_32_lower_case_hex_digits(void **unused)
 {
 	static const char *const bad[] = { "0", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0",
 		"0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdeg", "0123456789abcdef 123456789abcdef",
-		"\xc3\xa9""23456789abcdef0123456789abcdef" };
+		("\xc3\xa9" "23456789abcdef0123456789abcdef") };
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(fields); i++) {

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -474,6 +475,41 @@ static void init_takes_a_config_path_without_its_nul(void **unused)
 	free(path);
 }
 
+static int move_on_after_init(void *ctx)
+{
+	char *dir = folder_of(ctx);
+	struct th_host *host;
+	acctlink_inspect_result result = ACCTLINK_INSPECT_RESULT_INIT;
+	acctlink_error err = { 0 };
+
+	rewrite(ctx, dir, ".");
+	th_check(chdir(dir) == 0, "chdir");
+	host = th_host_open("acctlink.conf", NULL);
+	th_check(chdir("/") == 0, "chdir");
+	th_check(host->api.reload(host->handle, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
+	th_check(th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_NOT_LINKED, "%s", th_error_text(&err));
+	th_host_free(&host);
+	free(dir);
+	return 0;
+}
+
+static void relative_paths_start_where_init_was_called(void **unused)
+{
+	char *path = fresh_config();
+	char *dir = folder_of(path);
+	char *store = th_printf("path = \"%s/", dir);
+	char *owners = beside(path, "owners");
+
+	(void)unused;
+	rewrite(path, store, "path = \"");
+	th_join(th_fork(move_on_after_init, path), 60000);
+	th_check(access(owners, F_OK) == 0, "the store was used elsewhere");
+	free(owners);
+	free(store);
+	free(dir);
+	free(path);
+}
+
 struct footprint {
 	size_t descriptors;
 	size_t threads;
@@ -521,28 +557,40 @@ static void one_life(const char *config_path)
 #define OWN_MEMORY 1
 #endif
 
+static bool same_memory(const struct footprint *a, const struct footprint *b)
+{
+	return !OWN_MEMORY || (a->mappings == b->mappings && a->mapped == b->mapped);
+}
+
+/* malloc maps an arena, and the C library a stack, when more threads than ever
+ * before happen to live at once: so the memory may settle later than in ten
+ * rounds, but it must. */
 static void a_hundred_lives_leave_no_more_behind_than_ten(void **unused)
 {
 	const int rounds = th_full() ? 1000 : 100;
 	struct th_host *first = th_host_new(provider, NULL);
 	char *path = th_printf("%s", first->config_path);
-	struct footprint tenth = { 0, 0, 0, 0 };
-	struct footprint last;
+	struct footprint before;
+	struct footprint after;
 
 	(void)unused;
 	th_host_free(&first);
-	for (int round = 1; round <= rounds; round++) {
+	for (int round = 0; round < 10; round++)
 		one_life(path);
-		if (round == 10)
-			tenth = footprint();
+	after = footprint();
+	for (int tries = 0; tries < 3; tries++) {
+		before = after;
+		for (int round = 10; round < rounds; round++)
+			one_life(path);
+		after = footprint();
+		th_check(after.descriptors == before.descriptors, "%zu descriptors, %zu before", after.descriptors,
+			before.descriptors);
+		th_check(after.threads == before.threads, "%zu threads, %zu before", after.threads, before.threads);
+		if (same_memory(&after, &before))
+			break;
 	}
-	last = footprint();
-	th_check(last.descriptors == tenth.descriptors, "%zu descriptors, %zu after ten rounds", last.descriptors,
-		tenth.descriptors);
-	th_check(last.threads == tenth.threads, "%zu threads, %zu after ten rounds", last.threads, tenth.threads);
-	th_check(!OWN_MEMORY || (last.mappings == tenth.mappings && last.mapped == tenth.mapped),
-		"%zu mappings of %zu bytes, %zu of %zu after ten rounds", last.mappings, last.mapped, tenth.mappings,
-		tenth.mapped);
+	th_check(same_memory(&after, &before), "%zu mappings of %zu bytes, %zu of %zu before", after.mappings, after.mapped,
+		before.mappings, before.mapped);
 	free(path);
 }
 
@@ -787,13 +835,21 @@ static int handle_beside_the_inherited_one(void *ctx)
 	struct th_host *own = th_host_open(inherited->config_path, inherited->clock);
 
 	free(th_must_bearer(own, "ana", NULL, NULL));
-	th_must_link(own, provider, "grandchild", NULL, NULL);
+	th_must_link(own, provider, "second child", NULL, NULL);
 	th_host_free(&own);
 	return 0;
 }
 
+/* A process that was forked from one with threads. */
+#ifdef __SANITIZE_THREAD__
+#define THREADS_AFTER_FORK 0
+#else
+#define THREADS_AFTER_FORK 1
+#endif
+
 static void in_a_child_of_a_used_handle_every_call_is_forked_and_the_parent_goes_on(void **unused)
 {
+	int (*const lives[])(void *) = { handle_of_its_own, handle_beside_the_inherited_one };
 	struct th_host *host = th_host_new(provider, NULL);
 	char *owners;
 	char *before;
@@ -806,13 +862,17 @@ static void in_a_child_of_a_used_handle_every_call_is_forked_and_the_parent_goes
 	owners = beside(host->config_path, "owners");
 	files = count_entries(owners);
 	th_join(th_fork(use_of_the_parent_s_handle, host), 60000);
-	th_join(th_fork(handle_of_its_own, host), 60000);
-	th_join(th_fork(handle_beside_the_inherited_one, host), 60000);
+	if (!THREADS_AFTER_FORK)
+		printf("# handles in the children are left out: ThreadSanitizer allows no threads there\n");
+	for (size_t i = 0; THREADS_AFTER_FORK && i < COUNT(lives); i++)
+		th_join(th_fork(lives[i], host), 60000);
 	th_check(count_entries(owners) == files, "the parent's owner file is gone");
 	after = th_must_bearer(host, "ana", NULL, NULL);
 	th_check(strcmp(before, after) == 0, "another bearer");
-	free(th_must_bearer(host, "child", NULL, NULL));
-	free(th_must_bearer(host, "grandchild", NULL, NULL));
+	if (THREADS_AFTER_FORK) {
+		free(th_must_bearer(host, "child", NULL, NULL));
+		free(th_must_bearer(host, "second child", NULL, NULL));
+	}
 	th_must_link(host, provider, "parent", NULL, NULL);
 	free(after);
 	free(before);
@@ -1014,6 +1074,33 @@ static void a_provider_that_is_gone_never_turns_one_token_into_another(void **un
 	th_host_free(&host);
 }
 
+static void a_consent_of_a_provider_that_is_gone_waits_until_it_is_back(void **unused)
+{
+	static struct th_flow flow;
+	struct th_host *host = th_host_new(provider, NULL);
+	acctlink_callback_result result = ACCTLINK_CALLBACK_RESULT_INIT;
+	acctlink_error err = { 0 };
+	int sent = th_count(provider, "token", NULL);
+	char *params;
+
+	(void)unused;
+	th_check(th_begin(host, "ana", NULL, &flow, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
+	params = th_consent(provider, flow.url);
+	rewrite(host->config_path, "\ttest = {", "\tother = {");
+	must_reload(host);
+	for (int i = 0; i < 2; i++)
+		th_check(th_callback(host, "ana", params, flow.cookie, &result, &err) == ACCTLINK_UNKNOWN_PROVIDER, "%s",
+			th_error_text(&err));
+	th_check(th_count(provider, "token", NULL) == sent, "the code was sent");
+	rewrite(host->config_path, "\tother = {", "\ttest = {");
+	must_reload(host);
+	th_check(th_callback(host, "ana", params, flow.cookie, &result, &err) == ACCTLINK_OK && result.flags == 0, "%s",
+		th_error_text(&err));
+	th_check(th_count(provider, "token", NULL) == sent + 1, "one exchange");
+	free(params);
+	th_host_free(&host);
+}
+
 static bool nothing_left_to_revoke(void *ctx)
 {
 	return store_sql(((struct th_host *)ctx)->config_path, "SELECT count(*) FROM link WHERE revoke_until > 0") == 0;
@@ -1106,8 +1193,10 @@ static void reloads_beside_calls_disturb_nobody(void **unused)
 
 struct late_call {
 	struct th_host *host;
+	struct th_provider *provider;
 	acctlink_status rc;
 	char *bearer;
+	atomic_bool returned;
 };
 
 static void *call_late(void *ctx)
@@ -1115,6 +1204,7 @@ static void *call_late(void *ctx)
 	struct late_call *call = ctx;
 
 	call->rc = th_bearer(call->host, "ana", NULL, &call->bearer, NULL, NULL);
+	atomic_store(&call->returned, true);
 	return NULL;
 }
 
@@ -1128,29 +1218,35 @@ static pthread_t hold_a_refresh(struct th_host *host, struct th_provider *own, s
 {
 	pthread_t asker;
 
+	memset(call, 0, sizeof(*call));
+	call->host = host;
+	call->provider = own;
 	th_must_link(host, own, "ana", NULL, NULL);
 	th_advance(host, own, HOUR_MS);
 	th_script(own, "token", "refresh_token", 1, "{'hold':'refresh'}");
-	*call = (struct late_call){ .host = host };
 	th_check(pthread_create(&asker, NULL, call_late, call) == 0, "pthread_create");
 	th_wait_held(own, "refresh", 1);
 	th_wait_until(claim_is_open, host, 10000, "the claim");
 	return asker;
 }
 
+static bool has_returned(void *ctx)
+{
+	return atomic_load(&((struct late_call *)ctx)->returned);
+}
+
+/* The waiting call returns as soon as the shutdown has begun. */
 static void *release_later(void *ctx)
 {
 	struct late_call *call = ctx;
 
-	while (__atomic_load_n(&call->rc, __ATOMIC_ACQUIRE) == ACCTLINK_OK) /* until the shutdown has begun */
-		usleep(2000);
-	th_release(provider, "refresh");
+	th_wait_until(has_returned, call, 20000, "the end of the waiting call");
+	th_release(call->provider, "refresh");
 	return NULL;
 }
 
 static void shutdown_finishes_and_keeps_an_exchange_that_was_sent(void **unused)
 {
-	struct th_provider *shared = provider;
 	struct th_provider *own = own_provider();
 	struct th_host *host = th_host_new(own, NULL);
 	acctlink_bearer_info info = ACCTLINK_BEARER_INFO_INIT;
@@ -1160,13 +1256,11 @@ static void shutdown_finishes_and_keeps_an_exchange_that_was_sent(void **unused)
 	pthread_t helper;
 
 	(void)unused;
-	provider = own;
 	th_check(pthread_create(&helper, NULL, release_later, &call) == 0, "pthread_create");
 	th_check(host->api.shutdown(host->handle, 20000, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	host->handle = NULL;
 	pthread_join(asker, NULL);
 	pthread_join(helper, NULL);
-	provider = shared;
 	th_check(call.rc == ACCTLINK_SHUT_DOWN && call.bearer == NULL, "the waiting call: %d", (int)call.rc);
 	th_host_restart(host);
 	free(th_must_bearer(host, "ana", NULL, &info));
@@ -1236,13 +1330,15 @@ struct opening {
 	acctlink_status rc;
 };
 
+enum { DEAD_OWNERS = 1000 };
+
 /* Makes the first use slow: the folder of owners is swept before. */
 static void many_dead_owners(const char *path)
 {
 	char *owners = beside(path, "owners");
 
 	th_check(mkdir(owners, 0700) == 0, "mkdir");
-	for (int i = 0; i < 4000; i++) {
+	for (int i = 0; i < DEAD_OWNERS; i++) {
 		char *file = th_printf("%s/%032x", owners, i);
 
 		th_write_file(file, 0600, "");
@@ -1257,7 +1353,7 @@ static bool sweep_has_begun(void *ctx)
 	size_t left = count_entries(owners);
 
 	free(owners);
-	return left < 4000;
+	return left < DEAD_OWNERS;
 }
 
 static void *make_the_first_call(void *ctx)
@@ -1307,6 +1403,7 @@ int main(void)
 		cmocka_unit_test(files_and_folders_without_permission_are_clear_errors),
 		cmocka_unit_test(a_handle_that_was_never_used_starts_nothing_and_ends_well),
 		cmocka_unit_test(init_takes_a_config_path_without_its_nul),
+		cmocka_unit_test(relative_paths_start_where_init_was_called),
 		cmocka_unit_test(a_hundred_lives_leave_no_more_behind_than_ten),
 		cmocka_unit_test(loading_twice_gives_one_plugin_that_outlives_the_first_unloading),
 		cmocka_unit_test(a_wrong_path_or_another_library_is_told_apart_by_the_loader),
@@ -1321,6 +1418,7 @@ int main(void)
 		cmocka_unit_test(store_and_key_paths_must_not_change_on_reload),
 		cmocka_unit_test(links_of_a_provider_that_is_gone_stay_readable_and_send_nothing),
 		cmocka_unit_test(a_provider_that_is_gone_never_turns_one_token_into_another),
+		cmocka_unit_test(a_consent_of_a_provider_that_is_gone_waits_until_it_is_back),
 		cmocka_unit_test(a_link_of_a_provider_that_is_gone_is_revoked_when_it_is_back),
 		cmocka_unit_test(a_refresh_under_way_keeps_the_config_that_it_began_with),
 		cmocka_unit_test(reloads_beside_calls_disturb_nobody),

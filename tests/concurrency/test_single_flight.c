@@ -127,7 +127,7 @@ static void meet_once(struct worker *workers, struct th_provider *provider, unsi
 
 static void threads_of_four_processes_that_meet_at_an_expired_bearer_share_one_refresh(void **state)
 {
-	const unsigned rounds = th_full() ? 1000 : CROWD_TSAN ? 25 : 50;
+	const unsigned rounds = th_full() ? 1000 : 50;
 	struct th_provider *provider = strict_provider();
 	struct th_clock *clock = th_clock_new();
 	uint64_t chance = th_seed() | 1;
@@ -148,13 +148,14 @@ static void threads_of_four_processes_that_meet_at_an_expired_bearer_share_one_r
 		meet_once(workers, provider, (unsigned)(crowd_random(&chance) >> 32) % 3, i + 1);
 		assert_int_equal(th_count(provider, "token", "refresh_token"), i);
 	}
-	assert_refreshed(provider, (int)rounds);
 	assert_int_equal(inspect(host, "ana").state, ACCTLINK_STATE_LINKED);
 	assert_int_equal(inspect(host, "ana").generation, rounds + 1);
 	for (i = 0; i < PROCESSES; i++)
 		worker_stop(&workers[i]);
 	th_host_free(&host);
+	assert_refreshed(provider, (int)rounds);
 	th_clock_free(&clock);
+	munmap(arrived, sizeof(*arrived));
 	th_provider_stop(&provider);
 	free(path);
 	free(dir);
@@ -249,7 +250,7 @@ static struct th_host *open_gated(const char *path, struct gate *gate)
 static bool hold_back_at(unsigned look, struct gate *gate, struct th_host *late, struct th_host *quick,
 	uint64_t generation, unsigned *before_claim)
 {
-	struct caller caller;
+	static struct caller caller; /* its thread outlives a test that fails, as those below */
 	struct held_call call = { gate, &caller };
 	struct had had;
 	bool held;
@@ -278,15 +279,16 @@ static void a_caller_held_back_with_the_old_state_gets_the_new_bearer_and_sends_
 	static const struct th_config config = { .lines = "poll_interval = 3600;" };
 	struct th_provider *provider = strict_provider();
 	struct th_host *quick = th_host_new(provider, &config);
-	struct gate gate = { .clock = quick->clock, .lock = PTHREAD_MUTEX_INITIALIZER,
-		.changed = PTHREAD_COND_INITIALIZER };
-	struct th_host *late = open_gated(quick->config_path, &gate);
+	static struct gate gate = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+	struct th_host *late;
 	unsigned before_claim = 0;
 	unsigned look = 0;
 	struct had had;
 	bool held;
 
 	(void)state;
+	gate.clock = quick->clock;
+	late = open_gated(quick->config_path, &gate);
 	th_must_link(quick, provider, "ana", NULL, NULL);
 	get_bearer(late, &(struct wish){ .user = "ana" }, &had);
 	assert_had(&had, ACCTLINK_OK, 1);
@@ -299,9 +301,9 @@ static void a_caller_held_back_with_the_old_state_gets_the_new_bearer_and_sends_
 	/* At least: the held bearer is old; no flight is there; the row that was read is old; the claim. */
 	assert_true(before_claim >= 4);
 	assert_true(look > before_claim + 1);
-	assert_refreshed(provider, (int)look);
 	th_host_free(&late);
 	th_host_free(&quick);
+	assert_refreshed(provider, (int)look);
 	th_provider_stop(&provider);
 }
 
@@ -389,15 +391,41 @@ static void fifty_reports_about_one_generation_early_and_late_make_one_refresh(v
 		}
 		assert_int_equal(th_count(provider, "token", "refresh_token"), generation);
 	}
-	assert_refreshed(provider, (int)rounds);
 	assert_int_equal(inspect(host, "ana").state, ACCTLINK_STATE_LINKED);
 	for (i = 0; i < REPORTING_PROCESSES; i++)
 		worker_stop(&workers[i]);
 	th_host_free(&host);
+	assert_refreshed(provider, (int)rounds);
 	th_clock_free(&clock);
 	th_provider_stop(&provider);
 	free(path);
 	free(dir);
+}
+
+static void a_late_report_from_a_process_that_never_saw_the_new_bearer_changes_nothing(void **state)
+{
+	struct th_provider *provider = strict_provider();
+	struct th_host *host = th_host_new(provider, NULL);
+	struct th_host *other = th_host_open(host->config_path, host->clock);
+	struct had newest;
+	struct had had;
+
+	(void)state;
+	th_must_link(host, provider, "ana", NULL, NULL);
+	th_advance(host, provider, LIFE_MS + 1000);
+	get_bearer(host, &(struct wish){ .user = "ana" }, &newest);
+	assert_had(&newest, ACCTLINK_OK, 2);
+	th_advance(host, provider, 60 * 1000); /* a rejected bearer would be refreshed at once */
+	assert_int_equal(th_report(other, "ana", NULL, 1, NULL), ACCTLINK_OK);
+	get_bearer(other, &(struct wish){ .user = "ana" }, &had);
+	assert_true(same_bearer(&had, &newest));
+	th_host_restart(other); /* the report was written, or not, before the handle ended */
+	get_bearer(other, &(struct wish){ .user = "ana" }, &had);
+	assert_true(same_bearer(&had, &newest));
+	th_host_free(&other);
+	th_host_free(&host);
+	assert_refreshed(provider, 1);
+	th_provider_stop(&provider);
 }
 
 /* ---- callers that stop waiting ------------------------------------------------------ */
@@ -430,9 +458,9 @@ static void a_caller_that_stops_waiting_does_not_stop_the_exchange(void **state)
 	assert_had(&had, ACCTLINK_OK, 2);
 	get_bearer(host, &(struct wish){ .user = "ana" }, &next);
 	assert_true(same_bearer(&had, &next));
-	assert_refreshed(provider, 1);
 	assert_int_equal(th_userinfo(provider, had.bearer), 200);
 	th_host_free(&host);
+	assert_refreshed(provider, 1);
 	th_provider_stop(&provider);
 }
 
@@ -456,8 +484,8 @@ static void a_bearer_that_is_still_good_is_served_while_the_provider_holds_the_a
 	th_release(provider, "answer");
 	get_bearer(host, &(struct wish){ .user = "ana", .min_ttl_ms = 60000 }, &had);
 	assert_had(&had, ACCTLINK_OK, 2);
-	assert_refreshed(provider, 1);
 	th_host_free(&host);
+	assert_refreshed(provider, 1);
 	th_provider_stop(&provider);
 }
 
@@ -511,7 +539,7 @@ static void link_other(struct th_host *host, struct th_provider *other, const ch
 
 static struct th_host *host_of_two_providers(struct th_provider *slow, struct th_provider *other)
 {
-	struct th_config config = { NULL };
+	struct th_config config = { .profile = NULL };
 	struct th_host *host;
 	char *section = th_printf("other = { issuer = '%s'; ca_file = '%s'; client_id = 'test-client';"
 		" client_secret = 'test-secret'; redirect_uri = 'https://app.example/cb'; };", other->issuer, other->ca_file);
@@ -524,11 +552,10 @@ static struct th_host *host_of_two_providers(struct th_provider *slow, struct th
 
 static void five_hundred_callers_of_a_slow_provider_share_one_refresh_and_delay_nobody_else(void **state)
 {
-	const unsigned many = CROWD_TSAN ? 200 : MANY;
 	struct th_provider *slow = strict_provider();
 	struct th_provider *other = strict_provider();
 	struct th_host *host = host_of_two_providers(slow, other);
-	struct caller *callers = calloc(many, sizeof(*callers));
+	struct caller *callers = calloc(MANY, sizeof(*callers));
 	const struct wish on_other = { .user = "ana", .provider = "other", .deadline_ms = 20000 };
 	struct had had;
 	unsigned i;
@@ -541,7 +568,7 @@ static void five_hundred_callers_of_a_slow_provider_share_one_refresh_and_delay_
 	th_advance(host, slow, LIFE_MS + 1000);
 	th_must_link(host, slow, "eve", NULL, NULL); /* a fresh bearer of the slow one */
 	th_script(slow, "token", "refresh_token", -1, "{'hold':'answer'}");
-	for (i = 0; i < many; i++)
+	for (i = 0; i < MANY; i++)
 		caller_start(&callers[i], host, (struct wish){ .user = "ana", .deadline_ms = CROWD_PATIENCE_MS });
 	th_wait_held(slow, "answer", 1);
 	/* The neighbour refreshes and serves; so does the slow one what is held of it. */
@@ -549,17 +576,17 @@ static void five_hundred_callers_of_a_slow_provider_share_one_refresh_and_delay_
 	assert_had(&had, ACCTLINK_OK, 2);
 	assert_in_range(median_call_ms(host, &on_other, 2), 0, 5);
 	assert_in_range(median_call_ms(host, &(struct wish){ .user = "eve", .deadline_ms = 20000 }, 1), 0, 5);
-	for (i = 0; i < many; i++)
+	for (i = 0; i < MANY; i++)
 		assert_false(atomic_load(&callers[i].done));
 	th_release(slow, "answer");
-	for (i = 0; i < many; i++) {
+	for (i = 0; i < MANY; i++) {
 		assert_had(caller_join(&callers[i]), ACCTLINK_OK, 2);
 		assert_true(same_bearer(&callers[i].had, &callers[0].had));
 	}
-	assert_refreshed(slow, 1);
-	assert_refreshed(other, 1);
 	free(callers);
 	th_host_free(&host);
+	assert_refreshed(slow, 1);
+	assert_refreshed(other, 1);
 	th_provider_stop(&slow);
 	th_provider_stop(&other);
 }
@@ -608,13 +635,13 @@ static void reload_under_load_fails_no_call_and_doubles_no_refresh(void **state)
 {
 	struct th_provider *provider = strict_provider();
 	struct th_host *host = th_host_new(provider, NULL);
-	struct load load = { .host = host };
+	static struct load load;
 	acctlink_error err = { 0 };
 	pthread_t thread;
-	int refreshes;
 	int i;
 
 	(void)state;
+	load.host = host;
 	th_control(provider, "{'set':{'access_ttl':200}}");
 	th_must_link(host, provider, "ana", NULL, NULL);
 	assert_int_equal(pthread_create(&thread, NULL, run_load, &load), 0);
@@ -627,11 +654,9 @@ static void reload_under_load_fails_no_call_and_doubles_no_refresh(void **state)
 	}
 	atomic_store(&load.stop, true);
 	pthread_join(thread, NULL);
-	refreshes = th_count(provider, "token", "refresh_token");
-	assert_in_range(refreshes, RELOADS / 4, RELOADS / 4);
-	assert_refreshed(provider, refreshes);
-	assert_int_equal(inspect(host, "ana").generation, refreshes + 1);
+	assert_int_equal(inspect(host, "ana").generation, RELOADS / 4 + 1);
 	th_host_free(&host);
+	assert_refreshed(provider, RELOADS / 4);
 	th_provider_stop(&provider);
 }
 
@@ -660,13 +685,14 @@ static void shutdown_finishes_the_exchange_in_flight_and_sends_waiting_callers_a
 {
 	struct th_provider *provider = strict_provider();
 	struct th_host *host = th_host_new(provider, NULL);
-	struct ending ending = { .host = host, .deadline_ms = CROWD_PATIENCE_MS };
-	struct caller callers[WAITERS];
+	static struct ending ending = { .deadline_ms = CROWD_PATIENCE_MS };
+	static struct caller callers[WAITERS];
 	struct had had;
 	pthread_t thread;
 	int i;
 
 	(void)state;
+	ending.host = host;
 	th_must_link(host, provider, "ana", NULL, NULL);
 	th_advance(host, provider, LIFE_MS + 1000);
 	th_script(provider, "token", "refresh_token", 1, "{'hold':'answer'}");
@@ -689,8 +715,8 @@ static void shutdown_finishes_the_exchange_in_flight_and_sends_waiting_callers_a
 	get_bearer(host, &(struct wish){ .user = "ana" }, &had);
 	assert_had(&had, ACCTLINK_OK, 2);
 	assert_int_equal(th_userinfo(provider, had.bearer), 200);
-	assert_refreshed(provider, 1);
 	th_host_free(&host);
+	assert_refreshed(provider, 1);
 	th_provider_stop(&provider);
 }
 
@@ -706,6 +732,7 @@ static void shutdown_that_cuts_an_exchange_off_leaves_its_outcome_open_in_the_st
 
 	(void)state;
 	th_must_link(host, provider, "ana", NULL, NULL);
+	th_must_link(host, provider, "bea", NULL, NULL);
 	th_advance(host, provider, LIFE_MS - 20 * 1000);
 	/* The provider has read the request and does nothing: nothing is rotated there. */
 	th_script(provider, "token", "refresh_token", 1, "{'hold_before':'silence'}");
@@ -722,20 +749,24 @@ static void shutdown_that_cuts_an_exchange_off_leaves_its_outcome_open_in_the_st
 	assert_int_equal(seen.state, ACCTLINK_STATE_STALE);
 	assert_int_equal(seen.reason, ACCTLINK_REASON_OUTCOME_UNKNOWN);
 	assert_int_equal(seen.generation, 1);
-	/* While the bearer is good nothing is resent. */
+	/* While the bearer is good nothing is resent; bea's refresh, begun later, is done when
+	 * one would have been seen. */
 	get_bearer(host, &(struct wish){ .user = "ana" }, &had);
 	assert_had(&had, ACCTLINK_OK, 1);
-	assert_int_equal(th_count(provider, "token", "refresh_token"), 1);
+	get_bearer(host, &(struct wish){ .user = "bea", .min_ttl_ms = 60000 }, &had);
+	assert_had(&had, ACCTLINK_OK, 2);
+	th_host_restart(host);
+	assert_int_equal(th_arrivals(provider, sent), 1);
 	th_advance(host, provider, 21 * 1000);
 	get_bearer(host, &(struct wish){ .user = "ana" }, &had);
 	assert_had(&had, ACCTLINK_OK, 2);
-	assert_int_equal(th_arrivals(provider, sent), 2);
-	assert_int_equal(th_count(provider, "token", "refresh_token"), 2);
 	seen = inspect(host, "ana");
 	assert_int_equal(seen.claim, ACCTLINK_CLAIM_NONE);
 	assert_int_equal(seen.state, ACCTLINK_STATE_LINKED);
-	free(sent);
 	th_host_free(&host);
+	assert_int_equal(th_arrivals(provider, sent), 2);
+	assert_int_equal(th_count(provider, "token", "refresh_token"), 3);
+	free(sent);
 	th_provider_stop(&provider);
 }
 
@@ -745,6 +776,7 @@ int main(void)
 		cmocka_unit_test(threads_of_four_processes_that_meet_at_an_expired_bearer_share_one_refresh),
 		cmocka_unit_test(a_caller_held_back_with_the_old_state_gets_the_new_bearer_and_sends_nothing),
 		cmocka_unit_test(fifty_reports_about_one_generation_early_and_late_make_one_refresh),
+		cmocka_unit_test(a_late_report_from_a_process_that_never_saw_the_new_bearer_changes_nothing),
 		cmocka_unit_test(a_caller_that_stops_waiting_does_not_stop_the_exchange),
 		cmocka_unit_test(a_bearer_that_is_still_good_is_served_while_the_provider_holds_the_answer),
 		cmocka_unit_test(five_hundred_callers_of_a_slow_provider_share_one_refresh_and_delay_nobody_else),

@@ -358,7 +358,7 @@ static void one_user_can_not_pile_up_flows(void **state)
 
 	assert_non_null(flow);
 	for (i = 0; i < count; i++) {
-		if (i == count - 20)
+		if (i == count - 15) /* two of one millisecond have no order */
 			kept[0] = consent_new(host, provider, "ana", NULL);
 		else if (i == count - 1)
 			kept[1] = consent_new(host, provider, "ana", NULL);
