@@ -6,7 +6,6 @@
 #include "steps.h"
 
 #include <ctype.h>
-#include <strings.h>
 #include <sys/mman.h>
 
 /* ---- once more ----------------------------------------------------------- */

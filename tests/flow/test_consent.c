@@ -5,8 +5,6 @@
  */
 #include "steps.h"
 
-#include <ctype.h>
-
 /* ---- begin ---------------------------------------------------------------------- */
 
 static char *param_of(const struct th_flow *flow, const char *name, size_t least)

@@ -5,7 +5,6 @@
  */
 #include "steps.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>

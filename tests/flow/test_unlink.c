@@ -7,7 +7,6 @@
 
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 /* Longer than any pause of the queue: request_timeout, the longest back-off and a second. */
 #define PAUSE MINUTES(6)
@@ -673,11 +672,19 @@ static void a_set_that_arrives_after_the_unlinking_is_revoked_as_well(void **sta
 	free(newest);
 }
 
+static bool both_are_revoked(void *ctx)
+{
+	struct th_host **hosts = ctx;
+
+	return th_lines_count(hosts[0]->events, "REVOKED user=") + th_lines_count(hosts[1]->events, "REVOKED user=") >= 2;
+}
+
 static void the_queue_of_one_process_does_not_repeat_what_another_is_sending(void **state)
 {
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &quick);
 	struct th_host *other = th_host_open(host->config_path, host->clock);
+	struct th_host *hosts[] = { host, other };
 	struct marker marker;
 
 	th_must_link(host, provider, "ana", NULL, NULL);
@@ -687,8 +694,7 @@ static void the_queue_of_one_process_does_not_repeat_what_another_is_sending(voi
 	th_check(not_linked(other, "ana", NULL), "the other handle still shows the link"); /* now it works as well */
 	th_control(provider, "{'reset_ledger':true}");
 	th_advance(host, provider, PAUSE);
-	while (th_lines_count(host->events, "REVOKED user=") + th_lines_count(other->events, "REVOKED user=") < 2)
-		usleep(2000);
+	th_wait_until(both_are_revoked, hosts, 30000, "both revocations");
 	expect_revocations(provider, 4);
 	expect_no_grant_alive(provider);
 	th_host_free(&other);
