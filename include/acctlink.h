@@ -235,7 +235,9 @@ acctlink_status acctlink_init(const acctlink_init_args *args, acctlink **handle,
 /**
  * Reads the config file again, all or nothing. Operations under way keep the
  * config that they began with. Store and key paths must not change. A provider
- * that is gone leaves its links readable but sends nothing.
+ * that is gone leaves its links readable but sends nothing. log_level,
+ * worker_threads, poll_interval, held_bearers and revocation_lifetime are taken
+ * once, by init or the first call.
  *
  * Returns    OK; BAD_CONFIG (the old config stays in force); BAD_KEY;
  *            FORKED, SHUT_DOWN, BAD_ARGUMENT, NO_MEMORY.
@@ -339,7 +341,8 @@ typedef struct acctlink_callback_result {
  * repeated callback gets the first one's result for ten minutes.
  *
  * out        may be NULL.
- * Returns    OK; BAD_ARGUMENT, BAD_CALLBACK, FOREIGN_CALLBACK; DENIED,
+ * Returns    OK; BAD_ARGUMENT, BAD_CALLBACK, FOREIGN_CALLBACK,
+ *            UNKNOWN_PROVIDER (gone from the config since begin); DENIED,
  *            FLOW_EXPIRED, FLOW_FAILED, SUBJECT_CHANGED; TIMED_OUT (the
  *            exchange goes on; call again with the same callback to learn its
  *            result), PROVIDER_DOWN (the code was not sent; call again),
@@ -549,7 +552,7 @@ typedef struct acctlink_rejected_args {
  * again and the next acctlink_get_bearer refreshes. A report about an older
  * generation changes nothing; many about one generation count once.
  *
- * Returns    OK (queued); BAD_ARGUMENT, UNKNOWN_PROVIDER; FORKED, SHUT_DOWN;
+ * Returns    OK (queued); BAD_ARGUMENT; FORKED, SHUT_DOWN;
  *            NO_MEMORY.
  * Threads    any. Never blocks.
  */

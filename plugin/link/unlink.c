@@ -321,7 +321,7 @@ static enum al_step_result step_read(struct al_task *task)
 	struct al_token_answer detail = { 0 };
 
 	al_token_set_init(&detail.set);
-	job->end = al_revoke_read(job->provider, &job->http, &detail);
+	job->end = al_revoke_read(job->provider, &job->record.kept.revoke[0].token, &job->http, &detail);
 	job->retry_after_ms = detail.retry_after_ms;
 	al_http_result_clear(&job->http);
 	if (job->end == AL_REVOKE_REFUSED || job->end == AL_REVOKE_OPERATOR)

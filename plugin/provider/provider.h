@@ -129,9 +129,9 @@ enum al_revoke_end {
 	AL_REVOKE_RETRY      /* not sent, cut, 408, 425, 429, 5xx */
 };
 /* Of *detail only http_status, provider_code, retry_after_ms and message are
- * set; clear it all the same. */
-enum al_revoke_end al_revoke_read(struct al_provider *provider, struct al_http_result *result,
-	struct al_token_answer *detail);
+ * set; clear it all the same. token, which was sent (or NULL), is never in them. */
+enum al_revoke_end al_revoke_read(struct al_provider *provider, const struct al_buf *token,
+	struct al_http_result *result, struct al_token_answer *detail);
 
 /* ---- id_token.c: OpenID Connect Core 3.1.3.7 and 12.2 ---------------------- */
 struct al_id_expect {

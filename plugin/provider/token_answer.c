@@ -24,8 +24,6 @@ static struct hidden hidden_of(const struct al_provider_config *config,
 {
 	struct hidden hidden = { { &config->client_secret, NULL, NULL, NULL } };
 
-	if (request == NULL)
-		return hidden;
 	if (request->grant == AL_GRANT_REFRESH) {
 		hidden.of[1] = request->refresh_token;
 	} else {
@@ -63,6 +61,17 @@ static bool looks_like_token(const char *text, size_t len)
 			return true;
 	}
 	return false;
+}
+
+/* Some of the registered error codes are longer than TOKEN_LIKE_RUN; no token
+ * consists of small letters and underscores alone. */
+static bool is_plain_word(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (is_token_char(text[i]) && (text[i] < 'a' || text[i] > 'z') && text[i] != '_')
+			return false;
+	}
+	return true;
 }
 
 /* A bounded, printable copy of the provider's words, empty if they could hold
@@ -400,7 +409,9 @@ static void describe_error(const struct failure *failure, const struct hidden *h
 {
 	char description[DESCRIPTION_SHOWN + 1];
 
-	if (holds_secret(failure->error, failure->error_len, hidden))
+	if (holds_secret(failure->error, failure->error_len, hidden)
+		|| (looks_like_token(failure->error, failure->error_len)
+		&& !is_plain_word(failure->error, failure->error_len)))
 		(void)snprintf(answer->provider_code, sizeof(answer->provider_code), "withheld");
 	else
 		al_copy_printable(answer->provider_code, sizeof(answer->provider_code),
@@ -515,10 +526,10 @@ static enum al_revoke_end judge_revoke(const struct al_http_result *result,
 	return is_client_refused(failure->error) ? AL_REVOKE_OPERATOR : AL_REVOKE_REFUSED;
 }
 
-enum al_revoke_end al_revoke_read(struct al_provider *provider, struct al_http_result *result,
-	struct al_token_answer *detail)
+enum al_revoke_end al_revoke_read(struct al_provider *provider, const struct al_buf *token,
+	struct al_http_result *result, struct al_token_answer *detail)
 {
-	struct hidden hidden = hidden_of(provider->config, NULL);
+	struct hidden hidden = { { &provider->config->client_secret, token, NULL, NULL } };
 	struct json_object *reply = NULL;
 	struct failure failure;
 	enum al_revoke_end end;

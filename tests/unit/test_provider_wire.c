@@ -1193,7 +1193,7 @@ static void each_answer_to_a_revocation_has_one_end(void **state)
 		struct al_token_answer detail;
 
 		result.end = rows[i].end;
-		if (al_revoke_read(world->provider, &result, &detail) != rows[i].is
+		if (al_revoke_read(world->provider, NULL, &result, &detail) != rows[i].is
 			|| strcmp(detail.provider_code, rows[i].code) != 0)
 			fail_msg("row %zu: %s", i, detail.provider_code);
 		assert_int_equal(detail.http_status, rows[i].status);
