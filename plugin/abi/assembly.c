@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LAST_GRACE_MS = 2000 };
+enum { LAST_GRACE_MS = 6000 /* longer than the store waits for a lock */ };
 
 /* ---- config and providers --------------------------------------------------------- */
 
@@ -374,6 +374,8 @@ static al_rc put_in_force(struct acctlink *handle, struct al_config **config, ac
 		runtime = settled_runtime(handle);
 		rc = make_providers(handle, *config, runtime == NULL ? NULL : runtime->net, &providers, err);
 	} while (rc == ACCTLINK_OK && !swap_config(handle, runtime, config, &providers));
+	if (rc == ACCTLINK_OK && runtime != NULL)
+		al_links_reconfigured(runtime->links);
 	free_providers(&providers);
 	return rc;
 }

@@ -147,7 +147,7 @@ const struct al_key al_config_keys[] = {
 	{ .name = "default_lifetime", .places = IN_PROVIDER, .type = AL_KEY_SECONDS,
 	  .offset = OF_PROVIDER(default_lifetime_ms), .standard = "900", .min = SECONDS(1), .max = DAYS(3650) },
 	{ .name = "bearer_margin", .places = IN_PROVIDER, .type = AL_KEY_SECONDS,
-	  .offset = OF_PROVIDER(bearer_margin_ms), .standard = "30", .min = 0, .max = DAYS(1) },
+	  .offset = OF_PROVIDER(bearer_margin_ms), .standard = "120", .min = 0, .max = DAYS(1) },
 	{ .name = "id_token_signed_response_alg", .places = IN_PROVIDER, .type = AL_KEY_ALGS,
 	  .offset = OF_PROVIDER(algs), .choices = algs },
 	{ .name = "clock_skew", .places = IN_PROVIDER, .type = AL_KEY_SECONDS,

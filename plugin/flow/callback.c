@@ -382,9 +382,15 @@ static enum al_step_result step_read(struct al_task *task)
 
 	al_token_read(callback->provider, &callback->request, &callback->http, answer);
 	al_http_result_clear(&callback->http);
-	if (answer->kind == AL_ANSWER_SET)
+	if (answer->kind == AL_ANSWER_SET) {
+		if (answer->message[0] != '\0') /* what was odd about the set */
+			al_log(shared(callback)->log, ACCTLINK_LOG_NOTICE, "provider %s: %s",
+				al_buf_text(&callback->row.provider), answer->message);
 		return al_go(task, STEP_CHECK);
+	}
 	callback->rc = rc_of_answer(answer);
+	al_log(shared(callback)->log, callback->rc >= ACCTLINK_BAD_CONFIG ? ACCTLINK_LOG_ERROR : ACCTLINK_LOG_NOTICE,
+		"provider %s: a code was not exchanged: %s", al_buf_text(&callback->row.provider), answer->message);
 	(void)al_fail(&callback->err, callback->rc, al_buf_text(&callback->row.provider), "%s%s", answer->message,
 		callback->rc == ACCTLINK_FLOW_FAILED ? "; begin a new consent" : "");
 	callback->err.http_status = answer->http_status;

@@ -167,6 +167,7 @@ void al_callback_params_clear(struct al_callback_params *params)
 struct known {
 	const char *name;
 	struct al_buf *value;
+	bool optional;
 	bool seen;
 };
 
@@ -185,7 +186,11 @@ static al_rc take_parameter(struct known *known, acctlink_str value, acctlink_er
 	if (known->seen)
 		return al_fail(err, ACCTLINK_BAD_CALLBACK, "callback", "the parameter '%s' came more than once", known->name);
 	known->seen = true;
-	if (!al_form_decode(known->value, value.data, value.len))
+	if (al_form_decode(known->value, value.data, value.len))
+		return ACCTLINK_OK;
+	if (known->optional) /* a text for people must not hide what happened */
+		al_buf_clear(known->value);
+	else
 		return al_fail(err, ACCTLINK_BAD_CALLBACK, "callback",
 			"the parameter '%s' is too long or not properly encoded", known->name);
 	return ACCTLINK_OK;
@@ -207,9 +212,10 @@ static al_rc check_parameters(const struct al_callback_params *params, acctlink_
 al_rc al_callback_params_parse(struct al_callback_params *params, acctlink_str raw, acctlink_error *err)
 {
 	struct known known[] = {
-		{ "code", &params->code, false }, { "state", &params->state, false },
-		{ "error", &params->error, false }, { "error_description", &params->error_description, false },
-		{ "iss", &params->iss, false }
+		{ "code", &params->code, false, false }, { "state", &params->state, false, false },
+		{ "error", &params->error, false, false },
+		{ "error_description", &params->error_description, true, false },
+		{ "iss", &params->iss, false, false }
 	};
 	acctlink_str name;
 	acctlink_str value;

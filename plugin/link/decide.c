@@ -21,13 +21,17 @@ bool al_bearer_usable(const struct al_record *record, int64_t now_wall, int64_t 
 	return row->bearer_end > now_wall && al_bearer_generation(record) > refused;
 }
 
-/* A margin may not eat a short bearer: a fifth of its life at most. */
-static int64_t bounded_margin(const struct al_link_row *row, int64_t margin)
-{
-	int64_t fifth = (row->bearer_end - row->bearer_from) / 5;
+/* A margin may not eat a short bearer. The one for refreshing takes a fifth of
+ * its life at most and the one for resending a tenth, so that between the two a
+ * refresh of unknown outcome is not yet repeated. */
+enum { REFRESH_PART = 5, RESEND_PART = 10 };
 
-	if (margin > fifth)
-		margin = fifth;
+static int64_t bounded_margin(const struct al_link_row *row, int64_t margin, int64_t part)
+{
+	int64_t most = (row->bearer_end - row->bearer_from) / part;
+
+	if (margin > most)
+		margin = most;
 	return margin < 0 ? 0 : margin;
 }
 
@@ -35,7 +39,7 @@ static int64_t bounded_margin(const struct al_link_row *row, int64_t margin)
 int64_t al_margin(const struct al_record *record, const struct al_provider_config *config, int64_t min_ttl_ms)
 {
 	int64_t half = (record->row.bearer_end - record->row.bearer_from) / 2;
-	int64_t margin = bounded_margin(&record->row, config->bearer_margin_ms);
+	int64_t margin = bounded_margin(&record->row, config->bearer_margin_ms, REFRESH_PART);
 
 	if (min_ttl_ms > half)
 		min_ttl_ms = half;
@@ -110,7 +114,7 @@ static int64_t next_refresh_at(const struct al_link_row *row, const struct al_pr
 	int64_t at;
 
 	if (row->rejected_generation < row->generation && life > 0 && life < interval)
-		interval = life - bounded_margin(row, config->bearer_margin_ms);
+		interval = life - bounded_margin(row, config->bearer_margin_ms, REFRESH_PART);
 	/* What lies further ahead than any pause was written before the wall clock was set back. */
 	at = row->bearer_from > now ? now : al_add_ms(row->bearer_from, interval);
 	if (row->not_before > al_add_ms(now, longest_pause(config)))
@@ -134,7 +138,7 @@ static bool may_resend(const struct al_decide_in *in, bool usable)
 	const struct al_link_row *row = &in->record->row;
 	int64_t sent_at = al_unknown_sent_at(row);
 
-	if (!usable || row->bearer_end - in->now_wall < bounded_margin(row, in->config->resend_margin_ms))
+	if (!usable || row->bearer_end - in->now_wall < bounded_margin(row, in->config->resend_margin_ms, RESEND_PART))
 		return true;
 	return in->now_wall >= sent_at && in->now_wall < al_add_ms(sent_at, in->config->reuse_window_ms);
 }

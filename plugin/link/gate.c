@@ -53,6 +53,19 @@ void al_gates_free(struct al_gates **gates)
 	*gates = NULL;
 }
 
+void al_gates_open(struct al_gates *gates)
+{
+	(void)pthread_mutex_lock(&gates->lock);
+	for (struct gate *gate = gates->first; gate != NULL; gate = gate->next) {
+		gate->client_refused = false;
+		gate->blown = false;
+		gate->refusals = 0;
+		gate->pause_ms = 0;
+		gate->closed_until = 0;
+	}
+	(void)pthread_mutex_unlock(&gates->lock);
+}
+
 /* NULL only if memory ran out: then the gate stays open. */
 static struct gate *find_locked(struct al_gates *gates, const char *provider, bool make)
 {

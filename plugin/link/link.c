@@ -43,6 +43,11 @@ void al_links_free(struct al_links **links)
 	*links = NULL;
 }
 
+void al_links_reconfigured(struct al_links *links)
+{
+	al_gates_open(links->gates);
+}
+
 bool al_owner_key(struct al_buf *key, acctlink_str user, acctlink_str provider, acctlink_str institution)
 {
 	al_buf_init(key, 4096);

@@ -36,6 +36,9 @@ al_rc al_links_new(const struct al_links_parts *parts, struct al_links **out, ac
 /* After the pool has drained. */
 void al_links_free(struct al_links **links);
 
+/* Another config is in force: what was refused with the old one is tried again. */
+void al_links_reconfigured(struct al_links *links);
+
 /* user, provider and institution as one injective key. */
 bool al_owner_key(struct al_buf *key, acctlink_str user, acctlink_str provider, acctlink_str institution);
 
@@ -130,7 +133,7 @@ struct al_list_call {
 	struct al_buf user;
 	char after[AL_ID_LEN + 1];
 	unsigned limit;              /* 1 to AL_LIST_PAGE_MAX */
-	acctlink_list_item *items;   /* limit + 1 of them */
+	acctlink_list_item *items;   /* limit of them */
 	unsigned count;
 	bool more;
 };

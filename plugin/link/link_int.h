@@ -117,6 +117,8 @@ void al_cache_forget_rejected(struct al_cache *cache, const struct al_buf *owner
 struct al_gates;
 struct al_gates *al_gates_new(void);
 void al_gates_free(struct al_gates **gates);
+/* All as new: the config may have been mended. */
+void al_gates_open(struct al_gates *gates);
 /* OK, or CLIENT_REFUSED / PROVIDER_DOWN with err filled and a retry time. */
 al_rc al_gate_check(struct al_gates *gates, const char *provider, int64_t now_boot, acctlink_error *err) AL_MUST_USE;
 /* Tells how a refresh ended. True: this is the first of its kind, raise the alarm. */

@@ -512,6 +512,9 @@ static enum al_step_result step_read(struct al_task *task)
 	al_log(flight->links->parts.log, ACCTLINK_LOG_DEBUG, "link %s: refresh attempt %" PRId64 " of generation %" PRId64
 		" ended: class %d, HTTP %d", flight->record.row.id, flight->attempt, flight->generation,
 		(int)flight->answer.kind, flight->answer.http_status);
+	if (flight->answer.kind == AL_ANSWER_SET && flight->answer.message[0] != '\0') /* what was odd about the set */
+		al_log(flight->links->parts.log, ACCTLINK_LOG_NOTICE, "link %s: %s", flight->record.row.id,
+			flight->answer.message);
 	return al_go(task, flight->answer.kind == AL_ANSWER_SET ? STEP_KEEP : STEP_SETTLE);
 }
 

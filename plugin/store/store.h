@@ -12,8 +12,8 @@
 #define AL_STORE_SCHEMA 1
 #define AL_ID_LEN 32 /* 128 random bits in hex */
 
-/* A blob that may be larger than any token set: 8 MiB. */
-#define AL_SEALED_MAX ((size_t)8 * 1024 * 1024)
+/* A blob holds a link's set, a sibling and all that is left to revoke, each of up to 1 MiB. */
+#define AL_SEALED_MAX ((size_t)32 * 1024 * 1024)
 
 enum al_claim_outcome { AL_CLAIM_NONE, AL_CLAIM_OPEN };
 enum al_bearer_check { AL_BEARER_UNCHECKED, AL_BEARER_GOOD, AL_BEARER_BAD, AL_BEARER_MISSING };

@@ -729,7 +729,6 @@ static const char *const malformed[] = {
 	"code=%C%%0a&state=%S",
 	"code=%C%%c3%%a4&state=%S",
 	"error=access%%0adenied&state=%S",
-	"error=access_denied&error_description=%%4&state=%S",
 	"code=%C&state=%S&iss=%%f",
 	"&",
 	"=",
@@ -796,7 +795,9 @@ static const struct length lengths[] = {
 	{ "code=%C&state=", 512, "", ACCTLINK_FOREIGN_CALLBACK },
 	{ "code=%C&state=", 513, "", ACCTLINK_BAD_CALLBACK },
 	{ "state=%S&error=", 129, "", ACCTLINK_BAD_CALLBACK },
-	{ "state=%S&error=access_denied&error_description=", 2049, "", ACCTLINK_BAD_CALLBACK },
+	/* a text for people, too long or broken, must not hide what happened */
+	{ "state=%S&error=access_denied&error_description=", 2049, "", ACCTLINK_DENIED },
+	{ "state=%S&error=access_denied&error_description=%%4", 1, "", ACCTLINK_DENIED },
 	{ "state=%S&code=%C&iss=", 2049, "", ACCTLINK_BAD_CALLBACK },
 	{ "state=%S&x=", 65536, "&code=%C", ACCTLINK_BAD_CALLBACK },
 	{ "state=%S&x=", 1000000, "&code=%C", ACCTLINK_BAD_CALLBACK },

@@ -243,7 +243,7 @@ static void what_a_file_leaves_out_has_its_default(void **state)
 	assert_null(p->definite[1].error);
 	assert_int_equal(p->clock_skew_ms, 300000);
 	assert_int_equal(p->max_age_ms, 0);
-	assert_int_equal(p->bearer_margin_ms, 30000);
+	assert_int_equal(p->bearer_margin_ms, 120000);
 	assert_int_equal(p->resend_margin_ms, 60000);
 	assert_int_equal(p->reuse_window_ms, 0);
 	assert_int_equal(p->refresh_lifetime_ms, 0);

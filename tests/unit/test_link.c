@@ -543,9 +543,9 @@ static void a_send_of_unknown_outcome_is_repeated_only_when_needed(void **state)
 		{ "claim=dead left=600000 ttl=600000 unknown=-1700000000000 sent=-1700000000000", AL_DO_REFRESH, 0, 0 },
 		/* an earlier doubt outlives a later claim that sent nothing */
 		{ "claim=dead sent=-1700000000000 unknown=-1000 left=600000 ttl=600000", AL_DO_SERVE, 0, 0 },
-		/* a short bearer's need begins in its last fifth */
-		{ "unknown=-1000 from=-48000 left=12000", AL_DO_SERVE, 0, 0 },
-		{ "unknown=-1000 from=-48001 left=11999", AL_DO_REFRESH, 0, 0 },
+		/* a short bearer's need begins in its last tenth, after its refresh margin */
+		{ "unknown=-1000 from=-54000 left=6000", AL_DO_SERVE, 0, 0 },
+		{ "unknown=-1000 from=-54001 left=5999", AL_DO_REFRESH, 0, 0 },
 	};
 
 	(void)state;
