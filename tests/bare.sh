@@ -68,6 +68,7 @@ if [ -z "$root" ] && [ -n "$keep" ]; then
 	root=/var/tmp/acctlink-bare-$release
 elif [ -z "$root" ]; then
 	root=$(mktemp -d "/var/tmp/acctlink-bare-$release.XXXXXX")
+	chmod 0755 "$root" # tests that work as another user must get through /
 fi
 mkdir -p "$root"
 root=$(cd -P -- "$root" && pwd)
