@@ -467,28 +467,44 @@ out:
 
 /* ---- failed attempts ----------------------------------------------------------------------- */
 
+struct settling {
+	bool swap;    /* the sealed part changed as well */
+	bool counted; /* by the fuse: once, however often the row has to be reread */
+	bool may_end;
+};
+
+static bool may_end_link(struct al_links *links, const struct al_provider_config *config, acctlink_time now,
+	struct settling *how)
+{
+	bool alarm;
+
+	if (how->counted)
+		return how->may_end;
+	how->counted = true;
+	how->may_end = al_gate_refused(links->gates, config->name, now.boot_ms, &alarm);
+	if (alarm)
+		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "provider %s refuses one refresh token after the other: "
+			"refreshing is stopped, so that no more links end; was it restored, or is client_id wrong?",
+			config->name);
+	return how->may_end;
+}
+
 /* A definite refusal of the very token sent. */
 static int32_t settle_refused(struct al_links *links, struct al_record *record,
-	const struct al_provider_config *config, acctlink_time now, bool *swap)
+	const struct al_provider_config *config, acctlink_time now, struct settling *how)
 {
 	struct al_link_row *row = &record->row;
-	bool alarm;
 
 	if (record->kept.sibling.present) { /* the other set of the same parent may be the live one */
 		al_buf_move(&record->kept.refresh_token, &record->kept.sibling.refresh_token);
 		drop_sibling(&record->kept);
-		*swap = true;
+		how->swap = true;
 		note_failure(row, config, "sibling_tried", now.wall_ms, 1);
 		return 0;
 	}
 	note_failure(row, config, "refused", now.wall_ms, 0);
-	if (!al_gate_refused(links->gates, config->name, now.boot_ms, &alarm)) {
-		if (alarm)
-			al_log(links->parts.log, ACCTLINK_LOG_ERROR, "provider %s refuses one refresh token after the other: "
-				"refreshing is stopped, so that no more links end; was it restored, or is client_id wrong?",
-				config->name);
+	if (!may_end_link(links, config, now, how))
 		return al_link_set_state(row, ACCTLINK_STATE_STALE, ACCTLINK_REASON_PROVIDER_DOWN);
-	}
 	row->due_at = 0;
 	return al_link_set_state(row, ACCTLINK_STATE_RELINK_REQUIRED,
 		row->unknown_sent_at > 0 ? ACCTLINK_REASON_ROTATION_LOST
@@ -497,7 +513,7 @@ static int32_t settle_refused(struct al_links *links, struct al_record *record,
 }
 
 static int32_t settle(struct al_links *links, struct al_record *record, const struct al_provider_config *config,
-	const struct al_token_answer *answer, bool *swap)
+	const struct al_token_answer *answer, struct settling *how)
 {
 	acctlink_time now = al_now(links->parts.clock);
 	struct al_link_row *row = &record->row;
@@ -509,7 +525,7 @@ static int32_t settle(struct al_links *links, struct al_record *record, const st
 	if (answer->kind == AL_ANSWER_UNKNOWN && row->unknown_sent_at == 0)
 		row->unknown_sent_at = sent_at;
 	if (answer->kind == AL_ANSWER_REFUSED) {
-		event = settle_refused(links, record, config, now, swap);
+		event = settle_refused(links, record, config, now, how);
 	} else {
 		if (answer->kind == AL_ANSWER_OPERATOR)
 			reason = ACCTLINK_REASON_CLIENT_REFUSED;
@@ -551,14 +567,15 @@ static void alarm_operator(struct al_links *links, const struct al_link_row *row
 al_rc al_keep_failure(struct al_links *links, const char *link_id, struct al_provider *provider,
 	int64_t epoch, int64_t generation, int64_t attempt, const struct al_token_answer *answer, acctlink_error *err)
 {
+	struct settling how = { 0 };
 	struct al_record record;
 	al_rc rc = AL_CONFLICT;
 
 	al_record_init(&record);
 	for (int tries = 0; rc == AL_CONFLICT && tries < CONFLICT_TRIES; tries++) {
-		bool swap = false;
 		int32_t event;
 
+		how.swap = false;
 		rc = al_record_read(links, NULL, link_id, &record, err);
 		if (rc != ACCTLINK_OK)
 			break;
@@ -569,9 +586,9 @@ al_rc al_keep_failure(struct al_links *links, const char *link_id, struct al_pro
 			clear_claim(&record.row); /* lets the revocation go on */
 			event = 0;
 		} else {
-			event = settle(links, &record, al_provider_config(provider), answer, &swap);
+			event = settle(links, &record, al_provider_config(provider), answer, &how);
 		}
-		rc = al_links_commit(links, swap ? AL_LINK_SWAP : AL_LINK_MARK, &record, class_name(answer->kind),
+		rc = al_links_commit(links, how.swap ? AL_LINK_SWAP : AL_LINK_MARK, &record, class_name(answer->kind),
 			answer->provider_code, err);
 		if (rc != ACCTLINK_OK)
 			continue;
