@@ -254,7 +254,8 @@ static al_rc commit(struct batch *batch, acctlink_error *err)
 	int64_t now = batch->consent->received_wall;
 	struct al_audit_row audit = al_links_audit(&batch->record.row,
 		batch->subject_refused ? "subject_changed" : batch->renewed ? "renewed" : "linked", "", now);
-	struct al_vault_write writes[3 + OTHERS_MAX] = {
+	struct al_audit_row lost[OTHERS_MAX];
+	struct al_vault_write writes[3 + 2 * OTHERS_MAX] = {
 		{ .kind = AL_FLOW_SWAP, .flow = batch->consent->flow, .plain = batch->consent->flow_plain },
 		{ .kind = AL_AUDIT_INSERT, .audit = &audit },
 		{ .kind = batch->renewed ? AL_LINK_SWAP : AL_LINK_INSERT, .link = &batch->record.row, .plain = &batch->plain }
@@ -269,8 +270,9 @@ static al_rc commit(struct batch *batch, acctlink_error *err)
 	for (size_t i = 0; supersedes_others(batch) && i < batch->other_count; i++) {
 		(void)al_link_set_state(&batch->others[i], ACCTLINK_STATE_SUPERSEDED, ACCTLINK_REASON_NONE);
 		batch->others[i].due_at = 0;
-		writes[count].kind = AL_LINK_MARK;
-		writes[count++].link = &batch->others[i];
+		lost[i] = al_links_audit(&batch->others[i], "superseded", "", now);
+		writes[count++] = (struct al_vault_write){ .kind = AL_LINK_MARK, .link = &batch->others[i] };
+		writes[count++] = (struct al_vault_write){ .kind = AL_AUDIT_INSERT, .audit = &lost[i] };
 	}
 	return al_vault_commit(batch->links->parts.vault, writes, count, err);
 }
