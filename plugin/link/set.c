@@ -128,7 +128,7 @@ al_rc al_kept_unpack(struct al_kept *kept, const struct al_buf *plain, acctlink_
 void al_kept_drop_revoke(struct al_kept *kept, size_t index)
 {
 	al_buf_clear(&kept->revoke[index].token);
-	for (size_t i = index; i + 1 < kept->revoke_count; i++) {
+	for (size_t i = index; i + 1 < kept->revoke_count && i + 1 < AL_REVOKE_MAX; i++) {
 		kept->revoke[i].is_access = kept->revoke[i + 1].is_access;
 		al_buf_move(&kept->revoke[i].token, &kept->revoke[i + 1].token);
 	}
