@@ -23,7 +23,7 @@ enum al_sqlite_statement {
 	AL_SQL_FIND_LINK,
 	AL_SQL_GET_FLOW,
 	AL_SQL_LIST_LINKS, /* and the other queries, in order */
-	AL_SQL_LIST_LAST = AL_SQL_LIST_LINKS + AL_QUERY_CHANGED,
+	AL_SQL_LIST_LAST = AL_SQL_LIST_LINKS + (int)AL_QUERY_CHANGED,
 	AL_SQL_SWEEP_NEEDED,
 	AL_SQL_SWEEP_ENDED,
 	AL_SQL_SWEEP_SURPLUS,
@@ -31,6 +31,8 @@ enum al_sqlite_statement {
 	AL_SQL_PUT_META,
 	AL_SQL_STATEMENTS
 };
+/* The place of a query's statement in the table. */
+#define AL_SQL_LIST(query) ((size_t)AL_SQL_LIST_LINKS + (size_t)(query))
 
 struct al_sqlite;
 struct al_sqlite_handle {

@@ -201,7 +201,7 @@ static al_rc collect(struct al_sqlite_handle *h, sqlite3_stmt *statement, bool w
 al_rc al_sqlite_list_links(struct al_store *store, const struct al_link_query_args *args,
 	const struct al_link_visit *visit, acctlink_error *err)
 {
-	size_t which = (size_t)AL_SQL_LIST_LINKS + (size_t)args->query;
+	size_t which = AL_SQL_LIST(args->query);
 	struct found *list = NULL;
 	struct al_sqlite_handle *h;
 	bool more;

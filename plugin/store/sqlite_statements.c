@@ -34,15 +34,15 @@ static const struct {
 	[AL_SQL_GET_LINK] = { &al_link_table, "SELECT %n FROM link WHERE id = ?1" },
 	[AL_SQL_FIND_LINK] = { &al_link_table, "SELECT %n FROM link WHERE owner_key = ?1 AND state <> 5" },
 	[AL_SQL_GET_FLOW] = { &al_flow_table, "SELECT %n FROM flow WHERE state_hash = ?1" },
-	[AL_SQL_LIST_LINKS + AL_QUERY_USER] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_USER)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE user = ?1 AND id > ?2 AND state <> 5 ORDER BY id LIMIT ?3" },
-	[AL_SQL_LIST_LINKS + AL_QUERY_SUBJECT] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_SUBJECT)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE issuer = ?1 AND client = ?2 AND subject = ?3 AND state NOT IN (4, 5) ORDER BY id LIMIT ?4" },
-	[AL_SQL_LIST_LINKS + AL_QUERY_DUE] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_DUE)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE due_at > 0 AND due_at <= ?1 ORDER BY due_at LIMIT ?2" },
-	[AL_SQL_LIST_LINKS + AL_QUERY_REVOCATIONS] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_REVOCATIONS)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE revoke_at > 0 AND revoke_at <= ?1 ORDER BY revoke_at LIMIT ?2" },
-	[AL_SQL_LIST_LINKS + AL_QUERY_CHANGED] = { &al_link_table, "SELECT %w FROM link"
+	[AL_SQL_LIST(AL_QUERY_CHANGED)] = { &al_link_table, "SELECT %w FROM link"
 		" WHERE change > ?1 ORDER BY change LIMIT ?2" },
 	/* Looked up first, so that most consents begin without a second commit. */
 	[AL_SQL_SWEEP_NEEDED] = { NULL, "SELECT EXISTS (SELECT 1 FROM flow WHERE expires_at < ?1)"
