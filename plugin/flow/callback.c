@@ -1,70 +1,17 @@
 /* SPDX-License-Identifier: MIT
- * Finishes a consent. First everything that a stranger could have made up is
- * checked, and nothing is used up by a failed check; then one process claims
- * the flow, sends the code once, and keeps what comes in one transaction with
- * the flow's result. Later deliveries of the callback get that result.
+ * Finishes a consent that find.c let through: one process claims the flow,
+ * sends the code once, and keeps what comes in one transaction with the flow's
+ * result. Later deliveries of the callback get that result.
  */
-#include "flow/flow_int.h"
+#include "flow/callback.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POLL_FIRST_MS = 5, POLL_LAST_MS = 200, RETRY_STORE_MS = 100, LEASE_SPARE_MS = 10000 };
+enum { RETRY_STORE_MS = 100, LEASE_SPARE_MS = 10000 };
 
-enum callback_step {
-	STEP_FIND,   /* the flow; state, user, browser; its phase */
-	STEP_READY,  /* the provider's metadata is known */
-	STEP_CLAIM,  /* durable before the code leaves; or it ends in the provider's error */
-	STEP_SEND,
-	STEP_READ,
-	STEP_CHECK,  /* the id_token; fetches keys at most once */
-	STEP_KEEP,   /* link and flow in one transaction */
-	STEP_REVOKE, /* tokens that may not be used: into the queue first */
-	STEP_END     /* write the flow's failure */
-};
-
-struct callback {
-	struct al_task task;
-	struct al_flows *flows;
-	struct al_callback_call *call;
-	struct al_callback_params params;
-	struct al_flow_row row;
-	struct al_flow_secret secret;
-	struct al_provider *provider;
-	struct al_wait wait;
-	struct al_token_request request;
-	struct al_http_result http;
-	struct al_token_answer answer;
-	struct al_id_claims claims;
-	enum al_id_verdict verdict;
-	int64_t lease_end;        /* boot ms */
-	int64_t received_wall;
-	int64_t poll_ms;
-	bool keys_fetched;
-	bool store_trouble;       /* told the log already */
-	al_rc rc;                 /* the failure that STEP_END writes */
-	acctlink_error err;
-};
-
-static struct al_links_parts *shared(struct callback *callback)
-{
-	return &callback->flows->parts.shared;
-}
-
-static int64_t now_wall(struct callback *callback)
-{
-	return al_now(shared(callback)->clock).wall_ms;
-}
-
-static acctlink_str as_str(const struct al_buf *buf)
-{
-	acctlink_str text = { al_buf_text(buf), buf->len };
-
-	return text;
-}
-
-static void flow_event(struct callback *callback, int32_t kind)
+static void flow_event(struct al_callback *callback, int32_t kind)
 {
 	struct al_links_parts *parts = shared(callback);
 	acctlink_event event = { .size = sizeof(event), .kind = kind, .user = as_str(&callback->row.user),
@@ -77,7 +24,7 @@ static void flow_event(struct callback *callback, int32_t kind)
 		parts->event(parts->event_ctx, &event);
 }
 
-static enum al_step_result finish(struct callback *callback, al_rc rc, const acctlink_error *err)
+enum al_step_result al_callback_finish(struct al_callback *callback, al_rc rc, const acctlink_error *err)
 {
 	struct al_callback_call *call = callback->call;
 
@@ -88,65 +35,17 @@ static enum al_step_result finish(struct callback *callback, al_rc rc, const acc
 	return AL_STEP_END;
 }
 
-static enum al_step_result fail(struct callback *callback, al_rc rc, const char *message)
+enum al_step_result al_callback_fail(struct al_callback *callback, al_rc rc, const char *message)
 {
 	acctlink_error err = { 0 };
 
 	(void)al_fail(&err, rc, "callback", "%s", message);
-	return finish(callback, rc, &err);
+	return al_callback_finish(callback, rc, &err);
 }
 
-/* ---- find: nothing is used up here --------------------------------------------------- */
+/* ---- ready, claim, send ------------------------------------------------------------------ */
 
-static al_rc read_flow(struct callback *callback, acctlink_error *err)
-{
-	struct al_buf plain;
-	struct al_buf hash_text;
-	unsigned char hash[32];
-	al_rc rc = al_sha256(al_buf_text(&callback->params.state), callback->params.state.len, hash, err);
-
-	al_buf_init(&plain, AL_SEALED_MAX);
-	al_buf_init(&hash_text, sizeof(hash));
-	if (rc == ACCTLINK_OK && !al_buf_set(&hash_text, hash, sizeof(hash)))
-		rc = al_fail_memory(err);
-	if (rc == ACCTLINK_OK)
-		rc = al_vault_get_flow(shared(callback)->vault, &hash_text, &callback->row, &plain, err);
-	if (rc == ACCTLINK_OK)
-		rc = al_flow_secret_unpack(&callback->secret, &plain, err);
-	al_buf_clear(&hash_text);
-	al_buf_clear(&plain);
-	return rc;
-}
-
-/* Another user or browser gets the same answer as an unknown state. */
-static bool is_ours(struct callback *callback)
-{
-	char name[64];
-	bool same_user = al_buf_equal(&callback->row.user, &callback->call->user);
-
-	al_flow_cookie_name(name, sizeof(name), &callback->row.state_hash,
-		al_url_is_plain(al_buf_text(&callback->secret.redirect_uri)));
-	return al_flow_cookie_matches(as_str(&callback->call->cookie), name, callback->secret.binding_hash) && same_user;
-}
-
-/* RFC 9207: the answer must come from the server that was asked. */
-static al_rc check_iss(struct callback *callback, acctlink_error *err)
-{
-	const struct al_provider_config *config = al_provider_config(callback->provider);
-
-	if (!callback->params.has_iss) {
-		if (!config->iss_parameter_required && !al_provider_sends_iss(callback->provider))
-			return ACCTLINK_OK;
-		return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
-			"the parameter 'iss' is missing, which this provider sends (RFC 9207)");
-	}
-	if (config->issuer == NULL || al_str_is(as_str(&callback->params.iss), config->issuer))
-		return ACCTLINK_OK;
-	return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
-		"the parameter 'iss' names another server than issuer = %s", config->issuer);
-}
-
-static void set_claim(struct callback *callback, bool open)
+static void set_claim(struct al_callback *callback, bool open)
 {
 	struct al_flow_row *row = &callback->row;
 	const char *host = open ? al_owner_host(shared(callback)->owner) : "";
@@ -159,124 +58,6 @@ static void set_claim(struct callback *callback, bool open)
 	row->phase = open ? AL_FLOW_EXCHANGING : AL_FLOW_PENDING;
 }
 
-static enum al_step_result repeat_result(struct callback *callback)
-{
-	struct al_callback_call *call = callback->call;
-	const struct al_flow_row *row = &callback->row;
-	acctlink_error err = { 0 };
-
-	call->end.flags = (uint32_t)row->result_flags | ACCTLINK_CALLBACK_REPEATED;
-	memcpy(call->end.link_id, row->link_id, sizeof(call->end.link_id));
-	call->end.epoch = row->epoch;
-	call->end.generation = row->generation;
-	if (row->result == ACCTLINK_OK)
-		return finish(callback, ACCTLINK_OK, NULL);
-	(void)al_fail(&err, (al_rc)row->result, "callback", "this consent had ended before (%s%s%s); begin a new one",
-		al_status_name((al_rc)row->result), row->result_code.len > 0 ? ": " : "", al_buf_text(&row->result_code));
-	al_copy_printable(err.provider_code, sizeof(err.provider_code), al_buf_text(&row->result_code),
-		row->result_code.len);
-	return finish(callback, (al_rc)row->result, &err);
-}
-
-static bool claim_alive(struct callback *callback)
-{
-	const struct al_flow_row *row = &callback->row;
-	const struct al_owner *owner = shared(callback)->owner;
-
-	if (al_str_is(as_str(&row->claim_host), al_owner_host(owner))
-		&& al_now(shared(callback)->clock).boot_ms > row->claim_lease_end)
-		return false;
-	return !al_owner_is_dead(owner, row->claim_owner, &row->claim_host);
-}
-
-static enum al_step_result exchanging(struct callback *callback)
-{
-	if (!claim_alive(callback)) {
-		/* Sent or not, nobody knows: a code is never resent. */
-		callback->rc = al_fail(&callback->err, ACCTLINK_FLOW_FAILED, "callback",
-			"the process that exchanged the code died; begin a new consent");
-		return al_go(&callback->task, STEP_END);
-	}
-	if (al_calls_closed(shared(callback)->calls))
-		return fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
-	callback->poll_ms = callback->poll_ms == 0 ? POLL_FIRST_MS : callback->poll_ms * 2;
-	if (callback->poll_ms > POLL_LAST_MS)
-		callback->poll_ms = POLL_LAST_MS;
-	return al_wait_ms(&callback->task, STEP_FIND, callback->poll_ms);
-}
-
-/* RFC 6749, 4.1.2.1 and OpenID Connect Core, 3.1.2.6. */
-static enum al_step_result provider_said_no(struct callback *callback)
-{
-	static const char *const denials[] = { "access_denied", "consent_required", "login_required",
-		"interaction_required", "account_selection_required" };
-	const char *code = al_buf_text(&callback->params.error);
-	char text[200];
-	bool denied = false;
-
-	for (size_t i = 0; i < AL_COUNT(denials); i++)
-		denied = denied || strcmp(code, denials[i]) == 0;
-	al_copy_printable(text, sizeof(text), al_buf_text(&callback->params.error_description),
-		callback->params.error_description.len);
-	callback->rc = al_fail(&callback->err, denied ? ACCTLINK_DENIED : ACCTLINK_FLOW_FAILED, "callback",
-		"the provider ended the consent: %s%s%s", code, text[0] != '\0' ? ": " : "", text);
-	al_copy_printable(callback->err.provider_code, sizeof(callback->err.provider_code), code, strlen(code));
-	return al_go(&callback->task, STEP_END);
-}
-
-/* A code goes to the server that gave it, whatever the config says by now (RFC 9700, 4.4). */
-static bool same_client(struct callback *callback)
-{
-	unsigned char client[32];
-
-	return al_provider_fingerprint(callback->provider, client, NULL) == ACCTLINK_OK
-		&& al_equal(client, callback->secret.client, sizeof(client));
-}
-
-static enum al_step_result pending(struct callback *callback)
-{
-	acctlink_error err = { 0 };
-	al_rc rc;
-
-	if (now_wall(callback) >= callback->secret.deadline)
-		return fail(callback, ACCTLINK_FLOW_EXPIRED, "the callback came too late; begin a new consent");
-	if (!same_client(callback))
-		return fail(callback, ACCTLINK_FLOW_FAILED,
-			"the provider's issuer or client_id was changed in the config meanwhile; begin a new consent");
-	rc = check_iss(callback, &err);
-	if (rc != ACCTLINK_OK)
-		return finish(callback, rc, &err);
-	return al_go(&callback->task, STEP_READY);
-}
-
-static enum al_step_result step_find(struct al_task *task)
-{
-	struct callback *callback = (struct callback *)task;
-	acctlink_error err = { 0 };
-	al_rc rc = read_flow(callback, &err);
-
-	if (rc == AL_ABSENT)
-		return fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
-	if (rc != ACCTLINK_OK)
-		return finish(callback, rc, &err);
-	if (!is_ours(callback)) {
-		al_log(shared(callback)->log, ACCTLINK_LOG_WARNING,
-			"provider %s: a callback came from another browser or for another user; it is refused",
-			al_buf_text(&callback->row.provider));
-		return fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
-	}
-	if (callback->row.phase == AL_FLOW_DONE || callback->row.phase == AL_FLOW_FAILED)
-		return repeat_result(callback);
-	if (callback->provider == NULL)
-		callback->provider = shared(callback)->provider(shared(callback)->provider_ctx,
-			al_buf_text(&callback->row.provider));
-	if (callback->provider == NULL)
-		return fail(callback, ACCTLINK_UNKNOWN_PROVIDER, "the provider of this consent is not in the config any more");
-	return callback->row.phase == AL_FLOW_EXCHANGING ? exchanging(callback) : pending(callback);
-}
-
-/* ---- ready, claim, send ------------------------------------------------------------------ */
-
 static void resume(void *ctx)
 {
 	al_task_resume(ctx);
@@ -284,7 +65,7 @@ static void resume(void *ctx)
 
 static enum al_step_result step_ready(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
 	al_rc rc;
 
@@ -292,10 +73,10 @@ static enum al_step_result step_ready(struct al_task *task)
 	rc = al_provider_ready(callback->provider, &callback->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_CLAIM);
-	return rc == ACCTLINK_OK ? al_go(task, STEP_CLAIM) : finish(callback, rc, &err);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_CLAIM) : al_callback_finish(callback, rc, &err);
 }
 
-static al_rc mark(struct callback *callback, acctlink_error *err)
+static al_rc mark(struct al_callback *callback, acctlink_error *err)
 {
 	struct al_vault_write write = { .kind = AL_FLOW_MARK, .flow = &callback->row };
 
@@ -304,30 +85,30 @@ static al_rc mark(struct callback *callback, acctlink_error *err)
 
 static enum al_step_result step_claim(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	const struct al_provider_config *config = al_provider_config(callback->provider);
 	acctlink_error err = { 0 };
 	al_rc rc;
 
 	if (callback->wait.rc != ACCTLINK_OK)
-		return finish(callback, callback->wait.rc, &callback->wait.err);
-	rc = check_iss(callback, &err); /* the metadata may have come only now */
+		return al_callback_finish(callback, callback->wait.rc, &callback->wait.err);
+	rc = al_callback_check_iss(callback, &err); /* the metadata may have come only now */
 	if (rc != ACCTLINK_OK)
-		return finish(callback, rc, &err);
+		return al_callback_finish(callback, rc, &err);
 	if (callback->params.error.len > 0)
-		return provider_said_no(callback);
+		return al_callback_denied(callback);
 	callback->lease_end = al_add_ms(al_now(shared(callback)->clock).boot_ms,
 		2 * config->request_timeout_ms + LEASE_SPARE_MS);
 	set_claim(callback, true);
 	rc = mark(callback, &err);
 	if (rc == AL_CONFLICT)
 		return al_go(task, STEP_FIND);
-	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : finish(callback, rc, &err);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : al_callback_finish(callback, rc, &err);
 }
 
 static bool may_send(void *ctx)
 {
-	struct callback *callback = ctx;
+	struct al_callback *callback = ctx;
 
 	return al_add_ms(al_now(shared(callback)->clock).boot_ms,
 		al_provider_config(callback->provider)->request_timeout_ms) < callback->lease_end;
@@ -335,7 +116,7 @@ static bool may_send(void *ctx)
 
 static void http_done(void *ctx, struct al_http_result *result)
 {
-	struct callback *callback = ctx;
+	struct al_callback *callback = ctx;
 
 	callback->http = *result;
 	memset(result, 0, sizeof(*result));
@@ -345,7 +126,7 @@ static void http_done(void *ctx, struct al_http_result *result)
 
 static enum al_step_result step_send(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
 
 	callback->request = (struct al_token_request){ .grant = AL_GRANT_CODE, .code = &callback->params.code,
@@ -377,7 +158,7 @@ static al_rc rc_of_answer(const struct al_token_answer *answer)
 
 static enum al_step_result step_read(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	struct al_token_answer *answer = &callback->answer;
 
 	al_token_read(callback->provider, &callback->request, &callback->http, answer);
@@ -403,7 +184,7 @@ static enum al_step_result step_read(struct al_task *task)
 
 /* A first answer without the bearer, or without the id_token that proves whose
  * it is, makes no link. */
-static enum al_step_result refuse_set(struct callback *callback, const char *code, const char *message)
+static enum al_step_result refuse_set(struct al_callback *callback, const char *code, const char *message)
 {
 	callback->rc = al_fail(&callback->err, ACCTLINK_BAD_PROVIDER, al_buf_text(&callback->row.provider),
 		"%s; the tokens are revoked", message);
@@ -411,7 +192,7 @@ static enum al_step_result refuse_set(struct callback *callback, const char *cod
 	return al_go(&callback->task, STEP_REVOKE);
 }
 
-static enum al_step_result fetch_keys(struct callback *callback)
+static enum al_step_result fetch_keys(struct al_callback *callback)
 {
 	acctlink_error err = { 0 };
 	al_rc rc;
@@ -424,7 +205,7 @@ static enum al_step_result fetch_keys(struct callback *callback)
 
 /* OpenID Connect Core, 3.1.3.3: with openid granted there is one. Where nothing
  * but the nonce protects the code, a grant without openid is no excuse. */
-static bool owes_id_token(struct callback *callback)
+static bool owes_id_token(struct al_callback *callback)
 {
 	const struct al_buf *granted = &callback->answer.set.scope;
 
@@ -434,7 +215,7 @@ static bool owes_id_token(struct callback *callback)
 
 static enum al_step_result step_check(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	const struct al_provider_config *config = al_provider_config(callback->provider);
 	struct al_token_set *set = &callback->answer.set;
 	struct al_id_expect expect = {
@@ -474,12 +255,12 @@ static enum al_step_result step_check(struct al_task *task)
 
 /* What was received must not be lost to a store that is down for a while. When
  * the shutdown waits no longer the claim stays open, and the flow ends with it. */
-static enum al_step_result keep_trying(struct callback *callback, int step, const acctlink_error *err)
+static enum al_step_result keep_trying(struct al_callback *callback, int step, const acctlink_error *err)
 {
 	if (al_calls_abandoned(shared(callback)->calls)) {
 		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
 			"the end of a consent is lost, since the store did not take it before the shutdown: %s", err->message);
-		return fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
+		return al_callback_fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
 	}
 	if (!callback->store_trouble)
 		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
@@ -488,14 +269,14 @@ static enum al_step_result keep_trying(struct callback *callback, int step, cons
 	return al_wait_ms(&callback->task, step, RETRY_STORE_MS);
 }
 
-static void end_row(struct callback *callback)
+static void end_row(struct al_callback *callback)
 {
 	callback->row.expires_at = al_add_ms(now_wall(callback), callback->call->limits.result_lifetime_ms);
 	al_buf_clear(&callback->secret.code_verifier);
 	al_buf_clear(&callback->secret.nonce);
 }
 
-static al_rc keep(struct callback *callback, bool reduced, acctlink_error *err)
+static al_rc keep(struct al_callback *callback, bool reduced, acctlink_error *err)
 {
 	struct al_buf nonce;
 	struct al_buf plain;
@@ -527,7 +308,7 @@ static al_rc keep(struct callback *callback, bool reduced, acctlink_error *err)
 
 static enum al_step_result step_keep(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	bool reduced = al_scope_reduced(&callback->secret.scope, &callback->answer.set.scope);
 	acctlink_error err = { 0 };
 	al_rc rc = keep(callback, reduced, &err);
@@ -540,18 +321,18 @@ static enum al_step_result step_keep(struct al_task *task)
 		return keep_trying(callback, STEP_KEEP, &err);
 	if (callback->call->end.rc != ACCTLINK_OK) {
 		flow_event(callback, ACCTLINK_EVENT_FLOW_FAILED);
-		return fail(callback, callback->call->end.rc, callback->call->end.shared
+		return al_callback_fail(callback, callback->call->end.rc, callback->call->end.shared
 			? "another user has linked this bank login, and shared_subject = \"refuse\"; the new tokens are revoked"
 			: "the consent was given with another bank login; the link is as it was and the new tokens are revoked");
 	}
 	if (reduced)
 		flow_event(callback, ACCTLINK_EVENT_SCOPE_REDUCED);
-	return finish(callback, ACCTLINK_OK, NULL);
+	return al_callback_finish(callback, ACCTLINK_OK, NULL);
 }
 
 static enum al_step_result step_revoke(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
 	al_rc rc = al_links_revoke_orphan(callback->flows->parts.links, callback->provider, as_str(&callback->row.user),
 		as_str(&callback->row.institution), &callback->answer.set, &err);
@@ -561,7 +342,7 @@ static enum al_step_result step_revoke(struct al_task *task)
 	return al_go(task, callback->rc == AL_CONFLICT ? STEP_FIND : STEP_END);
 }
 
-static al_rc write_end(struct callback *callback, acctlink_error *err)
+static al_rc write_end(struct al_callback *callback, acctlink_error *err)
 {
 	struct al_flow_row *row = &callback->row;
 	struct al_audit_row audit = { .at = now_wall(callback), .link_id = "", .user = as_str(&row->user),
@@ -587,7 +368,7 @@ static al_rc write_end(struct callback *callback, acctlink_error *err)
 }
 
 /* The code never left: the flow is as it was, and the callback may come again. */
-static enum al_step_result release_flow(struct callback *callback)
+static enum al_step_result release_flow(struct al_callback *callback)
 {
 	acctlink_error err = { 0 };
 	al_rc rc;
@@ -596,12 +377,12 @@ static enum al_step_result release_flow(struct callback *callback)
 	rc = mark(callback, &err);
 	if (rc != ACCTLINK_OK && rc != AL_CONFLICT)
 		return keep_trying(callback, STEP_END, &err);
-	return finish(callback, callback->rc, &callback->err);
+	return al_callback_finish(callback, callback->rc, &callback->err);
 }
 
 static enum al_step_result step_end(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
 	al_rc rc;
 
@@ -613,11 +394,11 @@ static enum al_step_result step_end(struct al_task *task)
 	if (rc != ACCTLINK_OK)
 		return keep_trying(callback, STEP_END, &err);
 	flow_event(callback, callback->rc == ACCTLINK_DENIED ? ACCTLINK_EVENT_DENIED : ACCTLINK_EVENT_FLOW_FAILED);
-	return finish(callback, callback->rc, &callback->err);
+	return al_callback_finish(callback, callback->rc, &callback->err);
 }
 
 static const struct al_step callback_steps[] = {
-	[STEP_FIND] = { "find", step_find },
+	[STEP_FIND] = { "find", al_callback_find },
 	[STEP_READY] = { "ready", step_ready },
 	[STEP_CLAIM] = { "claim", step_claim },
 	[STEP_SEND] = { "send", step_send },
@@ -632,7 +413,7 @@ static const struct al_step callback_steps[] = {
 
 static void callback_ended(struct al_task *task)
 {
-	struct callback *callback = (struct callback *)task;
+	struct al_callback *callback = (struct al_callback *)task;
 
 	al_callback_params_clear(&callback->params);
 	al_flow_row_clear(&callback->row);
@@ -677,9 +458,9 @@ struct al_callback_call *al_callback_call_new(void)
 	return call;
 }
 
-static struct callback *callback_new(struct al_flows *flows, struct al_callback_call *call)
+static struct al_callback *callback_new(struct al_flows *flows, struct al_callback_call *call)
 {
-	struct callback *callback = al_new(sizeof(*callback));
+	struct al_callback *callback = al_new(sizeof(*callback));
 
 	if (callback == NULL)
 		return NULL;
@@ -696,7 +477,7 @@ static struct callback *callback_new(struct al_flows *flows, struct al_callback_
 
 al_rc al_flows_callback(struct al_flows *flows, struct al_callback_call *call, acctlink_error *err)
 {
-	struct callback *callback = callback_new(flows, call);
+	struct al_callback *callback = callback_new(flows, call);
 	al_rc rc = callback == NULL ? al_fail_memory(err)
 		: al_callback_params_parse(&callback->params, as_str(&call->params), err);
 
