@@ -661,8 +661,7 @@ static void a_held_bearer_that_has_ended_is_not_served_while_the_store_is_away(v
 
 /* ---- shutdown in the middle --------------------------------------------------------------------- */
 
-/* Without its last grace a shutdown ends at its deadline; that and a hang lie far
- * enough apart to be told from each other on a slow machine. */
+/* Well after a deadline of 1 s, and before a shutdown that can't end its work gives up. */
 #define SOON_MS 6000
 
 static void a_shutdown_does_not_wait_for_a_store_that_is_away(void **state)
@@ -705,7 +704,7 @@ static void a_shutdown_does_not_wait_for_a_store_that_is_away(void **state)
 struct ending {
 	struct th_host *host;
 	acctlink_status rc;
-	int64_t deadline_at; /* monotonic, as is the host's boot clock but for its offset */
+	int64_t deadline_at; /* or later; by the boot clock of the host */
 	pthread_t thread;
 };
 
