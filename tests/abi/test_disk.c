@@ -191,8 +191,17 @@ static int a_refresh_that_could_not_be_kept_is_not_sent(void *ctx)
 	bearer = NULL;
 	/* The bearer has ended. */
 	th_advance(host, disk->provider, 20000);
-	for (int i = 0; i < 3; i++)
-		DOWN_WHEN_FULL(disk, "get_bearer", th_bearer(host, "ana", NULL, &bearer, NULL, &err));
+	for (int i = 0; i < 3; i++) {
+		acctlink_status rc;
+
+		disk->fill(disk, true);
+		rc = th_bearer(host, "ana", NULL, &bearer, &info, &err);
+		if (rc == ACCTLINK_OK) { /* a connection that closed just then made room: what was sent is kept */
+			th_check(info.generation == 2 && refreshes(disk) == 1, "%d refreshes", refreshes(disk));
+			goto end;
+		}
+		down("get_bearer", rc, &err);
+	}
 	th_check(bearer == NULL && refreshes(disk) == 0, "%d refreshes were sent that could not be kept", refreshes(disk));
 	disk->fill(disk, false);
 	th_check(th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_OK && result.generation == 1
@@ -201,6 +210,8 @@ static int a_refresh_that_could_not_be_kept_is_not_sent(void *ctx)
 	bearer = th_must_bearer(host, "ana", NULL, &info);
 	th_check(info.generation == 2 && refreshes(disk) == 1 && strcmp(bearer, first) != 0, "generation %llu",
 		(unsigned long long)info.generation);
+end:
+	disk->fill(disk, false);
 	free(bearer);
 	free(first);
 	th_host_free(&host);
