@@ -10,9 +10,10 @@ usage() {
 usage: ./quickstart.sh [--once]
        ./quickstart.sh check [--quick] [--full] [SUITE…]
 
-Without a word: installs what is missing, builds into build/, and links an account at a
-certified OpenID provider on this machine, printing each step.
-  --once    ends there (so does the form without it)
+Without a word: installs what is missing, builds into build/, starts a practice bank and an
+example host on this machine, links an account through them, printing each step, and then
+says which URL to open in a browser. Ctrl-C ends both.
+  --once    ends after that, and links an account at a certified OpenID provider as well
 
 check: builds with gcc and clang, warnings as errors, and with sanitizers, into
 build-check/, and runs the suites in each tree. The last line is "N passed, N failed".
@@ -31,6 +32,7 @@ here=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 export LC_ALL=C.UTF-8
 
 check=
+once=
 quick=
 full=()
 suites=()
@@ -41,7 +43,7 @@ fi
 for word in "$@"; do
 	case $check$word in
 	-h | --help | 1-h | 1--help) usage && exit 0 ;;
-	--once) ;;
+	--once) once=1 ;;
 	1--quick) quick=1 ;;
 	1--full) full=(--full) ;;
 	1-*) die "check has no option $word (--help lists them)" ;;
@@ -117,19 +119,31 @@ need_packages() {
 }
 
 npm_install() {
-	cd "$here/tests/servers" && npm ci --ignore-scripts --no-audit --no-fund
+	cd "$1" && npm ci --ignore-scripts --no-audit --no-fund
 }
 
-# The providers that the demonstration and the tests run against, from npm.
+# npm packages of a folder under tests/.
+need_npm() {
+	local log=$1 dir=$here/tests/$2 what=$3
+	[ "$dir/node_modules/.package-lock.json" -nt "$dir/package-lock.json" ] ||
+		step "$log" "Installing $what from npm" npm_install "$dir"
+}
+
+# The certified provider that the demonstration and the tests run against.
 need_servers() {
-	local have=$here/tests/servers/node_modules/.package-lock.json
-	[ "$have" -nt "$here/tests/servers/package-lock.json" ] ||
-		step "$1" "Installing the tests' providers from npm" npm_install
+	need_npm "$1" servers 'the certified provider'
+}
+
+# What drives the browser, where that suite is wanted.
+need_browser_driver() {
+	[[ " ${suites[*]} " != *' browser '* ]] ||
+		need_npm "$here/build-check/npm-browser.log" browser 'playwright-core'
 }
 
 build_packages=(gcc g++ libc6-dev make autoconf automake libtool pkgconf libcurl4-openssl-dev
-	libjson-c-dev libconfig-dev libssl-dev libsqlite3-dev ca-certificates)
-command -v npm >/dev/null || build_packages+=(npm)
+	libjson-c-dev libconfig-dev libssl-dev libsqlite3-dev libmicrohttpd-dev openssl ca-certificates)
+npm_packages=()
+command -v npm >/dev/null || npm_packages=(npm)
 
 # Configures a tree again only when it was configured otherwise before, and makes it.
 build_tree() {
@@ -147,12 +161,16 @@ build_tree() {
 }
 
 demonstrate() {
-	local build=$here/build
-	need_packages "$build/packages.log" "${build_packages[@]}"
-	need_servers "$build/npm.log"
+	local build=$here/build packages=("${build_packages[@]}")
+	[ -z "$once" ] || packages+=("${npm_packages[@]}")
+	need_packages "$build/packages.log" "${packages[@]}"
+	[ -z "$once" ] || need_servers "$build/npm.log"
 	step "$build/quickstart.log" 'Building acctlink' build_tree "$build" all
 	printf '\n'
 	export ACCTLINK_PLUGIN=$build/.libs/acctlink.so TH_SRCDIR=$here TH_BUILDDIR=$build
+	[ -n "$once" ] || exec hosts/example/run.sh --builddir "$build"
+	hosts/example/run.sh --builddir "$build" --once
+	printf '\nThe same at a certified OpenID provider (npm oidc-provider, unmodified):\n'
 	exec "$build/hosts/c/demo"
 }
 
@@ -251,15 +269,21 @@ check_all() {
 }
 
 check() {
-	local packages=("${build_packages[@]}" libcmocka-dev) known name
+	local packages=("${build_packages[@]}" "${npm_packages[@]}" libcmocka-dev) known name
 	[ -n "$quick" ] || packages+=(clang valgrind)
 	mapfile -t known < <(tests/run --list)
 	for name in "${suites[@]}"; do
 		[[ " ${known[*]} " == *" $name "* ]] || die "there is no suite '$name'; there are: ${known[*]}"
 	done
 	[ ${#suites[@]} -gt 0 ] || suites=("${known[@]}")
+	for name in "${suites[@]}"; do
+		case $name in
+		browser) packages+=(chromium fonts-dejavu-core) ;;
+		conformance) packages+=(nghttp2-proxy) ;;
+		esac
+	done
 	if need_packages "$here/build-check/packages.log" "${packages[@]}" &&
-		need_servers "$here/build-check/npm.log"; then
+		need_servers "$here/build-check/npm.log" && need_browser_driver; then
 		check_all
 	else
 		count_fail 'install: Debian and npm packages'

@@ -242,13 +242,22 @@ static char *escape(const char *text)
 	return copy;
 }
 
-/* The hidden inputs of a page, as a browser would post them. */
+static bool ends_with(const char *text, const char *end)
+{
+	const size_t len = strlen(text);
+	const size_t end_len = strlen(end);
+
+	return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* The inputs of a form as a browser would post them: hidden ones, and boxes as if ticked. */
 static char *form_body(const char *html)
 {
+	const char *end = strstr(html, "</form>");
 	char *body = th_printf("%s", "");
 	const char *at;
 
-	for (at = strstr(html, "<input"); at != NULL; at = strstr(at + 1, "<input")) {
+	for (at = strstr(html, "<input"); at != NULL && (end == NULL || at < end); at = strstr(at + 1, "<input")) {
 		char *name = attribute(at, "name");
 		char *value = attribute(at, "value");
 		char *name_coded = escape(name != NULL ? name : "");
@@ -265,6 +274,25 @@ static char *form_body(const char *html)
 	return body;
 }
 
+bool th_form(const char *html, const char *ends, const char *holds, char **action, char **body)
+{
+	const char *at;
+
+	for (at = strstr(html, "<form"); at != NULL; at = strstr(at + 1, "<form")) {
+		const char *end = strstr(at, "</form>");
+		const char *held = holds != NULL ? strstr(at, holds) : NULL;
+		char *target = attribute(at, "action");
+
+		if (target != NULL && ends_with(target, ends) && (holds == NULL || (held != NULL && held < end))) {
+			*action = target;
+			*body = form_body(at);
+			return true;
+		}
+		free(target);
+	}
+	return false;
+}
+
 /* ---- consent ------------------------------------------------------------ */
 
 static bool at_provider(const struct th_provider *provider, const char *url)
@@ -272,14 +300,6 @@ static bool at_provider(const struct th_provider *provider, const char *url)
 	const size_t len = strlen(provider->issuer);
 
 	return url[0] == '/' || (strncmp(url, provider->issuer, len) == 0 && strchr("/?", url[len]) != NULL);
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-	const size_t len = strlen(text);
-	const size_t end_len = strlen(end);
-
-	return len >= end_len && strcmp(text + len - end_len, end) == 0;
 }
 
 /* What to post to the form of a page of the provider. */

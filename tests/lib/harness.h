@@ -84,9 +84,10 @@ void th_tls_clear(struct th_tls *tls);
 /* ---- providers (provider.c) -------------------------------------------- */
 
 enum th_kind {
-	TH_SCRIPTED,       /* tests/servers/scripted.mjs: its words are documented there */
-	TH_SCRIPTED_PLAIN, /* the same over http */
-	TH_CERTIFIED       /* tests/servers/certified.mjs: oidc-provider, unmodified */
+	TH_PRACTICE,       /* tools/practice: its words are in control.c, faults.c and settings.c */
+	TH_PRACTICE_PLAIN, /* the same over http */
+	TH_CERTIFIED,      /* tests/servers/certified.mjs: oidc-provider, unmodified */
+	TH_SCRIPTED = TH_PRACTICE, TH_SCRIPTED_PLAIN = TH_PRACTICE_PLAIN
 };
 
 struct th_provider {
@@ -101,8 +102,9 @@ struct th_provider {
 	int64_t offset_ms; /* of its clock; see th_provider_advance */
 };
 
-/* env: "NAME=value" strings, ended by NULL, or NULL itself. */
-struct th_provider *th_provider_start(enum th_kind kind, const char *const *env);
+/* given, ended by NULL, or NULL itself: "--option=value" for the practice provider,
+ * "NAME=value" for the environment of the certified one. */
+struct th_provider *th_provider_start(enum th_kind kind, const char *const *given);
 void th_provider_stop(struct th_provider **provider);
 void th_provider_advance(struct th_provider *provider, int64_t ms); /* its clock */
 
@@ -155,6 +157,10 @@ void th_browser_free(struct th_browser **browser);
  * NULL; body NULL: none. False if no whole answer came. */
 bool th_browser_go(struct th_browser *browser, const char *method, const char *url,
 	const char *const *headers, const char *body, struct th_answer *answer);
+
+/* The first form of a page whose action ends so and that holds this text (NULL:
+ * any): where it is posted to and its inputs, form-encoded. False if there is none. */
+bool th_form(const char *html, const char *ends, const char *holds, char **action, char **body);
 
 enum th_choice { TH_ACCEPT, TH_DENY };
 /* Opens the consent URL, signs in as `login` (NULL: "alice"; the scripted

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Starts authorization servers on node, drives them through /control and reads
- * their ledgers. Only the child that was started here is ever ended.
+ * Starts authorization servers, drives them through /control and reads their
+ * ledgers. Only the child that was started here is ever ended.
  */
 #include "harness.h"
 
@@ -43,58 +43,105 @@ static char *node_path(void)
 	return th_printf("node");
 }
 
-/* The server sees nothing of our environment but PATH. */
-static char **server_environment(enum th_kind kind, const char *const *env)
+static char *practice_path(void)
 {
-	size_t count = 0;
-	size_t used = 0;
-	char **out;
+	const char *dir = getenv("TH_BUILDDIR");
 
-	while (env != NULL && env[count] != NULL)
-		count++;
-	out = calloc(count + 5, sizeof(*out));
-	th_check(out != NULL, "no memory");
-	out[used++] = th_printf("PATH=%s", getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin");
-	out[used++] = th_printf("TLS_KEY=%s", program_tls.key_file);
-	out[used++] = th_printf("TLS_CERT=%s", program_tls.cert_file);
-	if (kind == TH_SCRIPTED_PLAIN)
-		out[used++] = th_printf("PLAIN=1");
-	for (count = 0; env != NULL && env[count] != NULL; count++)
-		out[used++] = th_printf("%s", env[count]);
-	return out;
+	return th_printf("%s/tools/practice/practice", dir != NULL ? dir : ".");
 }
 
-static void spawn_server(struct th_provider *provider, const char *const *env, int *out_fd)
+/* A list of texts ended by NULL, as execve wants it. */
+struct list {
+	char *item[32];
+	size_t count;
+};
+
+static void add(struct list *list, char *text)
 {
-	char *node = node_path();
-	char *script = th_source_path(provider->kind == TH_CERTIFIED ? "tests/servers/certified.mjs"
-		: "tests/servers/scripted.mjs");
-	char *const argv[] = { node, script, NULL };
-	char **environment = server_environment(provider->kind, env);
+	th_check(list->count + 1 < sizeof(list->item) / sizeof(list->item[0]), "too many options for a server");
+	list->item[list->count++] = text;
+}
+
+static void clear(struct list *list)
+{
+	while (list->count > 0)
+		free(list->item[--list->count]);
+}
+
+static bool is_option(const char *text)
+{
+	return strncmp(text, "--", 2) == 0;
+}
+
+/* The server sees nothing of our environment but PATH and what sanitizers read. */
+static void make_environment(const char *const *given, struct list *environment)
+{
+	static const char *const inherited[] = { "PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS" };
+	size_t i;
+
+	for (i = 0; i < sizeof(inherited) / sizeof(inherited[0]); i++) {
+		if (getenv(inherited[i]) != NULL)
+			add(environment, th_printf("%s=%s", inherited[i], getenv(inherited[i])));
+	}
+	add(environment, th_printf("TLS_KEY=%s", program_tls.key_file));
+	add(environment, th_printf("TLS_CERT=%s", program_tls.cert_file));
+	for (; given != NULL && *given != NULL; given++) {
+		if (!is_option(*given)) /* the certified provider's settings */
+			add(environment, th_printf("%s", *given));
+	}
+}
+
+static void make_command(enum th_kind kind, const char *const *given, struct list *command)
+{
+	if (kind == TH_CERTIFIED) {
+		add(command, node_path());
+		add(command, th_source_path("tests/servers/certified.mjs"));
+		return;
+	}
+	if (access(practice_path(), X_OK) != 0) { /* TEMPORARY */
+		add(command, node_path());
+		add(command, th_source_path("tests/servers/scripted.mjs"));
+		return;
+	}
+	add(command, practice_path());
+	add(command, th_printf("--stdin-ends"));
+	if (kind == TH_PRACTICE) {
+		add(command, th_printf("--tls-cert=%s", program_tls.cert_file));
+		add(command, th_printf("--tls-key=%s", program_tls.key_file));
+	}
+	for (; given != NULL && *given != NULL; given++) {
+		if (is_option(*given))
+			add(command, th_printf("%s", *given));
+	}
+}
+
+static void spawn_server(struct th_provider *provider, const char *const *given, int *out_fd)
+{
+	struct list command = { { NULL }, 0 };
+	struct list environment = { { NULL }, 0 };
 	posix_spawn_file_actions_t actions;
 	int in[2];
 	int out[2];
 	int rc;
-	size_t i;
 
+	make_command(provider->kind, given, &command);
+	make_environment(given, &environment);
 	th_check(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "pipe: %s", strerror(errno));
 	th_check(posix_spawn_file_actions_init(&actions) == 0 &&
 		posix_spawn_file_actions_adddup2(&actions, in[0], 0) == 0 &&
 		posix_spawn_file_actions_adddup2(&actions, out[1], 1) == 0 &&
 		posix_spawn_file_actions_addopen(&actions, 2, provider->error_file, O_WRONLY | O_CREAT, 0600) == 0,
 		"posix_spawn_file_actions");
-	rc = posix_spawnp(&provider->pid, node, &actions, NULL, argv, environment);
-	th_check(rc == 0, "start %s: %s (run `npm ci` in tests/servers, or set ACCTLINK_NODE)", node, strerror(rc));
+	rc = posix_spawnp(&provider->pid, command.item[0], &actions, NULL, command.item, environment.item);
+	th_check(rc == 0, "start %s: %s%s", command.item[0], strerror(rc), provider->kind == TH_CERTIFIED
+		? " (run `npm ci` in tests/servers, or set ACCTLINK_NODE)" : " (was libmicrohttpd there when it was built?)");
 	posix_spawn_file_actions_destroy(&actions);
 	close(in[0]);
 	close(out[1]);
 	provider->stdin_fd = in[1];
 	*out_fd = out[0];
-	for (i = 0; environment[i] != NULL; i++)
-		free(environment[i]);
-	free(environment);
-	free(script);
-	free(node);
+	clear(&environment);
+	clear(&command);
 }
 
 /* The line that tells the port; NULL if the server ended or 60 s have passed. */
@@ -122,7 +169,7 @@ static json_object *ready_line(int fd)
 	return NULL;
 }
 
-struct th_provider *th_provider_start(enum th_kind kind, const char *const *env)
+struct th_provider *th_provider_start(enum th_kind kind, const char *const *given)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct th_provider *provider = calloc(1, sizeof(*provider));
@@ -135,7 +182,7 @@ struct th_provider *th_provider_start(enum th_kind kind, const char *const *env)
 	provider->kind = kind;
 	provider->error_file = th_printf("%s/stderr", dir);
 	free(dir);
-	spawn_server(provider, env, &out_fd);
+	spawn_server(provider, given, &out_fd);
 	ready = ready_line(out_fd);
 	close(out_fd);
 	if (ready == NULL) {
@@ -146,7 +193,7 @@ struct th_provider *th_provider_start(enum th_kind kind, const char *const *env)
 	provider->port = json_object_get_int(json_object_object_get(ready, "port"));
 	provider->issuer = th_printf("%s", json_object_get_string(json_object_object_get(ready, "issuer")));
 	provider->control = th_printf("%s", json_object_get_string(json_object_object_get(ready, "control")));
-	provider->ca_file = kind == TH_SCRIPTED_PLAIN ? NULL : th_printf("%s", program_tls.ca_file);
+	provider->ca_file = kind == TH_PRACTICE_PLAIN ? NULL : th_printf("%s", program_tls.ca_file);
 	json_object_put(ready);
 	return provider;
 }
