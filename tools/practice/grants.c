@@ -278,6 +278,7 @@ struct pp_token *pp_token_keep(enum pp_kind kind, const char *text, struct pp_gr
 	token->issued_at = pp_now_ms();
 	token->ends_at = ends_at;
 	token->issued_by = request;
+	token->dead = false;
 	token->spent_by = -1;
 	if (fresh)
 		append_token(token);
