@@ -98,11 +98,6 @@ static void make_command(enum th_kind kind, const char *const *given, struct lis
 		add(command, th_source_path("tests/servers/certified.mjs"));
 		return;
 	}
-	if (access(practice_path(), X_OK) != 0) { /* TEMPORARY */
-		add(command, node_path());
-		add(command, th_source_path("tests/servers/scripted.mjs"));
-		return;
-	}
 	add(command, practice_path());
 	add(command, th_printf("--stdin-ends"));
 	if (kind == TH_PRACTICE) {

@@ -152,10 +152,11 @@ static bool read_link(struct judge *judge, struct al_vault *vault, const struct 
 	if (rc != ACCTLINK_OK && rc != AL_ABSENT)
 		jd_give_up("link %s: %s", id, err.message);
 	if (rc == ACCTLINK_OK) {
-		fill_link(link, &record.row, &record.kept);
-		link->config = al_config_provider(config, link->provider);
+		link->config = al_config_provider(config, al_buf_text(&record.row.provider));
 		ours = is_link_ours(judge, link, &record.row.issuer);
 	}
+	if (ours)
+		fill_link(link, &record.row, &record.kept);
 	al_buf_clear(&plain);
 	al_record_clear(&record);
 	return ours;
