@@ -38,7 +38,7 @@ static int set_up(void **unused)
 	static struct th_flow flow;
 
 	(void)unused;
-	provider = th_provider_start(TH_SCRIPTED, NULL);
+	provider = th_provider_start(TH_PRACTICE, NULL);
 	host = th_host_new(provider, NULL);
 	th_check(th_begin(host, "ana", NULL, &flow, NULL) == ACCTLINK_OK, "begin");
 	done_params = th_consent(provider, flow.url);
@@ -472,7 +472,7 @@ static void success_never_writes_the_error(void **unused)
 
 static void a_bearer_that_is_served_at_the_deadline_is_a_success_without_an_error(void **unused)
 {
-	struct th_provider *slow = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *slow = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *patient = th_host_new(slow, NULL);
 	acctlink_bearer_info info = ACCTLINK_BEARER_INFO_INIT;
 	acctlink_error err;

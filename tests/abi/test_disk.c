@@ -144,7 +144,7 @@ static void on_disk(const struct disk *kind, int (*scenario)(void *ctx))
 		printf("# no file system can be mounted here (not root, and no user namespaces)\n");
 		skip();
 	}
-	disk.provider = th_provider_start(TH_SCRIPTED, NULL);
+	disk.provider = th_provider_start(TH_PRACTICE, NULL);
 	disk.folder = th_temp_dir();
 	th_join(th_fork(scenario, &disk), 100000);
 	th_provider_stop(&disk.provider);
@@ -541,7 +541,7 @@ static struct th_provider *provider;
 static int start_provider(void **unused)
 {
 	(void)unused;
-	provider = th_provider_start(TH_SCRIPTED, NULL);
+	provider = th_provider_start(TH_PRACTICE, NULL);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ static struct th_provider *provider;
 static int start_provider(void **unused)
 {
 	(void)unused;
-	provider = th_provider_start(TH_SCRIPTED, NULL);
+	provider = th_provider_start(TH_PRACTICE, NULL);
 	return 0;
 }
 
@@ -382,7 +382,7 @@ static int talk_to_the_dead(void *ctx)
 
 static void no_sigpipe_reaches_a_host_with_the_default_action(void **unused)
 {
-	struct th_provider *own = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *own = th_provider_start(TH_PRACTICE, NULL);
 
 	(void)unused;
 	th_join(th_fork(talk_to_the_dead, own), 100000);
@@ -979,7 +979,7 @@ static void inspect_tells_all_of_a_fresh_and_a_refreshed_link(void **unused)
 {
 	const struct th_config config = { .provider_lines = "refresh_lifetime = 86400; consent_lifetime = 7776000;"
 		" bearer_margin = 30;" };
-	struct th_provider *own = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *own = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(own, &config);
 	acctlink_callback_result linked = ACCTLINK_CALLBACK_RESULT_INIT;
 	acctlink_inspect_result result;
@@ -1044,7 +1044,7 @@ static void *ask_for_mikomo(void *ctx)
 
 static void inspect_tells_of_an_open_claim_and_of_an_unknown_outcome(void **unused)
 {
-	struct th_provider *own = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *own = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(own, NULL);
 	acctlink_inspect_result result;
 	struct texts texts;
@@ -1083,7 +1083,7 @@ static void inspect_tells_of_an_open_claim_and_of_an_unknown_outcome(void **unus
 
 static void inspect_tells_of_the_last_failure_and_why_a_new_consent_is_needed(void **unused)
 {
-	struct th_provider *own = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *own = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(own, NULL);
 	acctlink_inspect_result result;
 	struct texts texts;

@@ -420,7 +420,7 @@ static struct th_provider *provider;
 static int start_provider(void **unused)
 {
 	(void)unused;
-	provider = th_provider_start(TH_SCRIPTED, NULL);
+	provider = th_provider_start(TH_PRACTICE, NULL);
 	return 0;
 }
 
@@ -435,7 +435,7 @@ static int stop_provider(void **unused)
  * that does that has its own provider. */
 static struct th_provider *own_provider(void)
 {
-	return th_provider_start(TH_SCRIPTED, NULL);
+	return th_provider_start(TH_PRACTICE, NULL);
 }
 
 static void a_handle_that_was_never_used_starts_nothing_and_ends_well(void **unused)

@@ -28,7 +28,7 @@ static void scene_open(struct scene *scene)
 	unsigned i;
 
 	memset(scene, 0, sizeof(*scene));
-	scene->provider = th_provider_start(TH_SCRIPTED, NULL);
+	scene->provider = th_provider_start(TH_PRACTICE, NULL);
 	scene->clock = th_clock_new();
 	scene->dir = th_temp_dir();
 	scene->path = th_config_write(scene->dir, scene->provider, NULL);

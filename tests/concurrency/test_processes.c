@@ -38,8 +38,8 @@ static void add_worker(struct scene *scene)
 static void scene_begin(struct scene *scene, const struct th_config *config)
 {
 	memset(scene, 0, sizeof(*scene));
-	scene->provider = th_provider_start(TH_SCRIPTED, NULL);
-	th_control(scene->provider, "{'set':{'access_ttl':600,'rotation':'strict'}}");
+	scene->provider = th_provider_start(TH_PRACTICE, NULL);
+	th_control(scene->provider, "{'set':{'access_ttl':600,'rotation':'hydra'}}");
 	scene->clock = th_clock_new();
 	scene->dir = th_temp_dir();
 	scene->path = th_config_write(scene->dir, scene->provider, config);
@@ -884,7 +884,7 @@ static void assert_all_different(const struct drawn *drawn)
 static void a_handle_made_before_the_fork_works_in_every_child_and_no_two_draw_the_same(void **state)
 {
 	static const struct th_config config = { .provider_lines = "min_refresh_interval = 0;" };
-	struct th_provider *provider = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *provider = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(provider, &config);
 	struct drawn *drawn = crowd_shared(sizeof(*drawn));
 	struct heir heirs[CHILDREN + 1];
@@ -974,7 +974,7 @@ static int live_beside_the_parent(void *ctx)
 static void fork_in_use(bool shut_down_first)
 {
 	static const struct th_config config = { .lines = "poll_interval = 3600;" };
-	struct th_provider *provider = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *provider = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(provider, &config);
 	struct orphan orphan = { .host = host, .shut_down_first = shut_down_first };
 	static struct caller caller; /* its thread outlives a test that fails */

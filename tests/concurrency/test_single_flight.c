@@ -17,9 +17,9 @@ enum { LIFE_MS = 600 * 1000, THREADS = 64, PROCESSES = 4 };
 /* Bearers of ten minutes. The margin in which a good bearer is refreshed is 30 s. */
 static struct th_provider *strict_provider(void)
 {
-	struct th_provider *provider = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *provider = th_provider_start(TH_PRACTICE, NULL);
 
-	th_control(provider, "{'set':{'access_ttl':600,'rotation':'strict'}}");
+	th_control(provider, "{'set':{'access_ttl':600,'rotation':'hydra'}}");
 	return provider;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the tests of refreshing share: one scripted provider per program, put
+ * What the tests of refreshing share: one practice provider per program, put
  * back to its defaults before each test, and the questions that each test asks.
  * The functions fail the running test; see harness.h for threads and memory.
  */
@@ -34,7 +34,7 @@ static struct th_provider *provider; /* of the program, see start_provider */
 static inline int start_provider(void **state)
 {
 	(void)state;
-	provider = th_provider_start(TH_SCRIPTED, NULL);
+	provider = th_provider_start(TH_PRACTICE, NULL);
 	return 0;
 }
 
@@ -51,7 +51,7 @@ static inline int reset_provider(void **state)
 	(void)state;
 	provider->offset_ms = 0;
 	th_control(provider, "{'clear':true,'down':false,'reset_ledger':true,'set':{'issuer_path':'','sub':null,"
-		"'rotation':'strict','reuse_window_ms':0,'code_ttl':300,'access_ttl':3600,'id_token_ttl':3600,"
+		"'rotation':'hydra','reuse_window_ms':0,'code_ttl':300,'access_ttl':3600,'id_token_ttl':3600,"
 		"'refresh_ttl':0,'access_token':true,'id_token':'always','refresh_nonce':false,'alg':'RS256',"
 		"'claims':null,'scope':null,'auth':null,'clients':null,'discovery':null,'jwks_max_age':null,"
 		"'token_bytes':null,'clock_offset_ms':0}}");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the tests of consents share: one scripted provider per program, as good
+ * What the tests of consents share: one practice provider per program, as good
  * as new before each test, hosts on it, and a look into the store. Used by one
  * thread. Failures end the running test, as in harness.h.
  */
@@ -26,7 +26,7 @@
 
 static inline int start_provider(void **state)
 {
-	*state = th_provider_start(TH_SCRIPTED, NULL);
+	*state = th_provider_start(TH_PRACTICE, NULL);
 	return 0;
 }
 
@@ -38,13 +38,13 @@ static inline int stop_provider(void **state)
 	return 0;
 }
 
-/* Every setting as scripted.mjs has it, nothing queued, an empty ledger. */
+/* Every setting as it is at the start, nothing queued, an empty ledger. */
 static inline int renew_provider(void **state)
 {
 	struct th_provider *provider = *state;
 
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'down':false,'set':{'issuer_path':'','sub':null,'rotation':'strict',"
+	th_control(provider, "{'clear':true,'down':false,'set':{'issuer_path':'','sub':null,'rotation':'hydra',"
 		"'reuse_window_ms':0,'code_ttl':300,'access_ttl':3600,'id_token_ttl':3600,'refresh_ttl':0,"
 		"'access_token':true,'id_token':'always','refresh_nonce':false,'alg':'RS256','claims':null,'scope':null,"
 		"'iss_parameter':false,'auth':null,'clients':null,'burn_code_on_401':false,'discovery':null,"

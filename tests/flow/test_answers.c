@@ -890,7 +890,7 @@ struct traps {
 
 static struct traps traps_new(void)
 {
-	struct traps traps = { th_provider_start(TH_SCRIPTED, NULL), th_provider_start(TH_SCRIPTED_PLAIN, NULL), { NULL } };
+	struct traps traps = { th_provider_start(TH_PRACTICE, NULL), th_provider_start(TH_PRACTICE_PLAIN, NULL), { NULL } };
 
 	traps.targets[0] = th_printf("%s/trap", provider->issuer);
 	traps.targets[1] = th_printf("%s/trap", traps.elsewhere->issuer);

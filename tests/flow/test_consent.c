@@ -917,7 +917,7 @@ static void a_late_refresh_does_not_revive_a_superseded_link(void **state)
 static void plain_http_works_on_loopback(void **state)
 {
 	const struct th_config config = { .redirect_uri = "http://127.0.0.1:8080/cb" };
-	struct th_provider *provider = th_provider_start(TH_SCRIPTED_PLAIN, NULL);
+	struct th_provider *provider = th_provider_start(TH_PRACTICE_PLAIN, NULL);
 	struct th_host *host = th_host_new(provider, &config);
 	struct consent *consent = consent_new(host, provider, "ana", NULL);
 	acctlink_bearer_info info = ACCTLINK_BEARER_INFO_INIT;

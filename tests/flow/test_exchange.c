@@ -491,7 +491,7 @@ static void a_code_that_was_not_sent_outlives_a_restart(void **state)
 static void a_code_is_not_sent_to_a_server_or_for_a_client_that_was_configured_later(void **state)
 {
 	struct th_provider *provider = *state;
-	struct th_provider *other = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *other = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(provider, NULL);
 	const struct th_config other_client = { .client_id = "public-client" };
 	struct consent *consent = consent_new(host, provider, "ana", NULL);

@@ -27,7 +27,7 @@ static struct bed bed_new(const struct th_config *config)
 {
 	struct bed bed;
 
-	bed.provider = th_provider_start(TH_SCRIPTED, NULL);
+	bed.provider = th_provider_start(TH_PRACTICE, NULL);
 	bed.host = th_host_new(bed.provider, config);
 	return bed;
 }
@@ -431,7 +431,7 @@ static void without_an_issuer_an_id_token_that_comes_unasked_is_not_judged(void 
 	uint64_t generation;
 
 	(void)state;
-	bed.provider = th_provider_start(TH_SCRIPTED, NULL);
+	bed.provider = th_provider_start(TH_PRACTICE, NULL);
 	bed.host = plain_oauth2_host(bed.provider);
 	th_must_link(bed.host, bed.provider, "ana", NULL, NULL);
 	same(served(bed.host, "ana"), 1);
@@ -559,7 +559,7 @@ static void a_refresh_that_fails_late_does_not_revive_a_superseded_link(void **s
 static void tokens_are_not_revoked_at_another_issuer_that_the_section_names_by_now(void **state)
 {
 	struct bed bed = bed_new(NULL);
-	struct th_provider *other = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *other = th_provider_start(TH_PRACTICE, NULL);
 	acctlink_unlink_result result;
 	acctlink_error err = { 0 };
 

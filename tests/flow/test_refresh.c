@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Refreshing through the ABI: answers that are lost, who may send again and
  * when, what other processes did meanwhile, bearers that the data API refused,
- * clocks that jump. The scripted provider rotates at each refresh and ends a
+ * clocks that jump. The practice provider rotates at each refresh and ends a
  * grant whose spent token comes back, so a send too many shows.
  */
 #include "refresh_util.h"
@@ -932,7 +932,7 @@ static void a_refresh_token_is_not_sent_for_another_client(void **state)
 
 static void a_refresh_token_is_not_sent_to_another_issuer(void **state)
 {
-	struct th_provider *elsewhere = th_provider_start(TH_SCRIPTED, NULL);
+	struct th_provider *elsewhere = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(provider, NULL);
 
 	(void)state;

@@ -86,8 +86,7 @@ void th_tls_clear(struct th_tls *tls);
 enum th_kind {
 	TH_PRACTICE,       /* tools/practice: its words are in control.c, faults.c and settings.c */
 	TH_PRACTICE_PLAIN, /* the same over http */
-	TH_CERTIFIED,      /* tests/servers/certified.mjs: oidc-provider, unmodified */
-	TH_SCRIPTED = TH_PRACTICE, TH_SCRIPTED_PLAIN = TH_PRACTICE_PLAIN
+	TH_CERTIFIED       /* tests/servers/certified.mjs: oidc-provider, unmodified */
 };
 
 struct th_provider {
@@ -163,7 +162,7 @@ bool th_browser_go(struct th_browser *browser, const char *method, const char *u
 bool th_form(const char *html, const char *ends, const char *holds, char **action, char **body);
 
 enum th_choice { TH_ACCEPT, TH_DENY };
-/* Opens the consent URL, signs in as `login` (NULL: "alice"; the scripted
+/* Opens the consent URL, signs in as `login` (NULL: "alice"; the practice
  * server asks nobody), consents or not, and returns the raw parameters that
  * reach redirect_uri: the query or the form body. */
 char *th_consent_as(const struct th_provider *provider, const char *url, enum th_choice choice,

@@ -3,7 +3,7 @@
  * with dlopen, and record what its hooks are told. See harness.h for failures,
  * threads and memory.
  *
- *	struct th_provider *provider = th_provider_start(TH_SCRIPTED, NULL);
+ *	struct th_provider *provider = th_provider_start(TH_PRACTICE, NULL);
  *	struct th_host *host = th_host_new(provider, NULL);
  *
  *	th_must_link(host, provider, "ana", NULL, NULL);

@@ -15,10 +15,10 @@
 // CONTROL      at the control server (common.mjs): POST /control with
 //   {"set":{"clock_offset_ms":n}} to move its clock, {"down":true} or false.
 // LEDGER       there too: GET /ledger, /ledger/count?endpoint=token[&grant=G],
-//   /ledger/arrivals?token=SHA256, /ledger/raw?hash=SHA256: as scripted.mjs has
+//   /ledger/arrivals?token=SHA256, /ledger/raw?hash=SHA256: as the practice provider has
 //   them, with requests of the token and the revocation endpoint only.
 import { generateKeyPairSync } from 'node:crypto';
-import { readBody, sendJson, sendText, serve, setDown, sha256 } from './common.mjs';
+import { readBody, sendJson, sendText, serve, setDown, sha256 } from './serve.mjs';
 
 // The library's notices would stand before the line that tells the port.
 console.info = console.error;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What both test servers share: start on ephemeral ports of 127.0.0.1, tell them
-// in one line of JSON on stdout, {"port","issuer","control"}, and end when stdin
-// is closed, so that a dead test never leaves a server behind. `control` is a
+// How the certified provider is served: on ephemeral ports of 127.0.0.1, which it
+// tells in one line of JSON on stdout, {"port","issuer","control"}; it ends when
+// stdin is closed, so that a dead test never leaves it behind. `control` is a
 // second, plain http server, which works while the real one is down.
 //
-// Environment: TLS_KEY and TLS_CERT name PEM files; PLAIN=1 serves http instead.
+// Environment: TLS_KEY and TLS_CERT name PEM files.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -13,10 +13,7 @@ import https from 'node:https';
 
 export const sha256 = (text) => createHash('sha256').update(text).digest('hex');
 
-const plain = process.env.PLAIN === '1';
-const tls = () => ({ key: readFileSync(process.env.TLS_KEY), cert: readFileSync(process.env.TLS_CERT) });
-
-export const server = plain ? http.createServer() : https.createServer(tls());
+const server = https.createServer({ key: readFileSync(process.env.TLS_KEY), cert: readFileSync(process.env.TLS_CERT) });
 // Long enough that no test's idle connection dies of itself.
 server.keepAliveTimeout = 120_000;
 
@@ -34,7 +31,7 @@ export async function serve(build, administer) {
 			.catch((error) => sendJson(res, 400, { error: error.message }));
 	});
 	const port = await listen(server, 0);
-	const issuer = `${plain ? 'http' : 'https'}://localhost:${port}`;
+	const issuer = `https://localhost:${port}`;
 
 	server.on('request', build(issuer));
 	process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
@@ -70,12 +67,3 @@ export function sendJson(res, status, value) {
 
 export const sendText = (res, text) => res.writeHead(text === undefined ? 404 : 200,
 	{ 'content-type': 'text/plain' }).end(text);
-
-// Null deletes.
-export function merge(into, from = {}) {
-	for (const [name, value] of Object.entries(from)) {
-		if (value === null) delete into[name];
-		else into[name] = value;
-	}
-	return into;
-}
