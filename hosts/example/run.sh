@@ -109,6 +109,8 @@ providers = {
 		client_id = "test-client";
 		client_secret_file = "$home/bank.secret";
 		redirect_uri = "http://localhost:$port/callback";
+		# The button Refresh shall do what it says at any time.
+		min_refresh_interval = 0;
 	};
 };
 TXT
@@ -124,13 +126,9 @@ front=$(member front)
 control=$(member control)
 free_port
 write_config
-institutions=()
-while IFS= read -r line; do
-	institutions+=(--institution "$line")
-done <"$here/hosts/example/institutions.txt"
 start host "$build/hosts/example/example" --plugin "${ACCTLINK_PLUGIN:-$build/.libs/acctlink.so}" \
 	--config "$home/acctlink.conf" --provider practice --port "$port" --base-url "http://localhost:$port" \
-	--data-url "$issuer" --ca-file "$home/bank.pem" "${institutions[@]}"
+	--data-url "$issuer" --ca-file "$home/bank.pem"
 url=$(member url)
 
 printf 'The practice provider: %s (pages for browsers: %s, ledger: %s/ledger)\n' "$issuer" "$front" "$control"
