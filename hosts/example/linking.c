@@ -344,7 +344,7 @@ static const struct words table[] = {
 	{ 300, "That is not possible just now", "Try again in a while." },
 	{ ACCTLINK_TIMED_OUT, "The bank takes its time",
 		"It has not answered yet, but what was sent goes on and is kept. Reload this page in a while to see what came." },
-	{ ACCTLINK_PROVIDER_DOWN, "The bank can't be reached just now",
+	{ ACCTLINK_PROVIDER_DOWN, "The bank is not available just now",
 		"Nothing is lost. Try again in a while: reload the page that you came from, or begin again." },
 	{ ACCTLINK_STORE_DOWN, "Our own memory is not at hand just now", "That is our fault, and nothing is lost. Try again in"
 		" a while." },

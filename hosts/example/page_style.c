@@ -36,7 +36,7 @@ const char ex_style[] =
 	".name { display: flex; align-items: center; gap: .5rem; font-weight: 700; font-size: 1.1rem; color: var(--ink);\n"
 	"	text-decoration: none; }\n"
 	".name svg { width: 1.7rem; height: 1.7rem; fill: var(--accent); }\n"
-	"button, .button { display: inline-block; font: inherit; font-weight: 600; line-height: 1.3; padding: .55rem 1rem;\n"
+	"button, .button { display: inline-flex; align-items: center; font: inherit; font-weight: 600; line-height: 1.3; padding: .55rem 1rem;\n"
 	"	min-height: 2.75rem; border: 1px solid var(--field); border-radius: .6rem; background: transparent; color: var(--ink);\n"
 	"	text-decoration: none; cursor: pointer; }\n"
 	"button:hover, .button:hover { border-color: var(--accent); }\n"

@@ -179,8 +179,8 @@ static void add_facts(struct ex_text *page, const struct ex_link *link)
 	ex_add(page, "<dl>");
 	snprintf(number, sizeof(number), "%llu, consent %llu", (unsigned long long)link->generation, (unsigned long long)link->epoch);
 	add_fact(page, "Token set", number);
-	add_fact_time(page, "Bearer good until", link->bearer_expires_at_ms);
-	add_fact_time(page, "Next refresh from", link->next_refresh_at_ms);
+	add_fact_time(page, "Bearer ends", link->bearer_expires_at_ms);
+	add_fact_time(page, "Next refresh", link->next_refresh_at_ms);
 	add_fact_time(page, "Consent given", link->authorized_at_ms);
 	add_subject(page, link->subject);
 	if (link->claim != ACCTLINK_CLAIM_NONE)
