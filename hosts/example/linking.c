@@ -316,13 +316,13 @@ acctlink_status ex_unlink(const struct ex_host *host, const char *user, const ch
 /* ---- failures in words --------------------------------------------------------------------------------- */
 
 struct words {
-	acctlink_status status; /* or the whole hundred, if no line of its own is there */
+	acctlink_status status;
 	const char *title;
 	const char *text;
 };
 
 static const struct words table[] = {
-	{ 100, "That request was not right", "Go back to your banks and try again from there." },
+	{ ACCTLINK_BAD_ARGUMENT, "That request was not right", "Go back to your banks and try again from there." },
 	{ ACCTLINK_UNKNOWN_PROVIDER, "This bank is not offered any more",
 		"Nothing was changed. Choose another bank, or ask whoever runs this app." },
 	{ ACCTLINK_BAD_CALLBACK, "The answer of the bank makes no sense",
@@ -331,7 +331,6 @@ static const struct words table[] = {
 		"Nothing was linked here. Finish it in the browser where it began, signed in as the same person, or begin again"
 		" with Link." },
 	{ ACCTLINK_SHUT_DOWN, "This app is just being restarted", "Try again in a minute." },
-	{ 200, "You have to do something", "Begin again with Link." },
 	{ ACCTLINK_NOT_LINKED, "This bank is not linked", "Link it to see your accounts here." },
 	{ ACCTLINK_RELINK_REQUIRED, "The bank wants your consent again",
 		"Our access has ended. Give your consent again with Renew; your accounts are shown after that." },
@@ -341,30 +340,40 @@ static const struct words table[] = {
 	{ ACCTLINK_FLOW_FAILED, "The consent could not be completed", "Nothing was linked. Begin again." },
 	{ ACCTLINK_SUBJECT_CHANGED, "That was another bank login",
 		"Your link is as it was. Renew it with the login that you linked it with, or unlink it first to link another." },
-	{ 300, "That is not possible just now", "Try again in a while." },
 	{ ACCTLINK_TIMED_OUT, "The bank takes its time",
 		"It has not answered yet, but what was sent goes on and is kept. Reload this page in a while to see what came." },
 	{ ACCTLINK_PROVIDER_DOWN, "The bank is not available just now",
-		"Nothing is lost. Try again in a while: reload the page that you came from, or begin again." },
+		"Nothing is lost. Try again in a while." },
 	{ ACCTLINK_STORE_DOWN, "Our own memory is not at hand just now", "That is our fault, and nothing is lost. Try again in"
 		" a while." },
-	{ 400, "This app is not set up right", "You can do nothing about it; whoever runs this app finds the cause in its log." },
 	{ ACCTLINK_CLIENT_REFUSED, "The bank does not accept this app at the moment",
 		"You can do nothing about it; whoever runs this app finds the cause in its log." },
 	{ ACCTLINK_BAD_PROVIDER, "The bank's answer could not be trusted",
 		"For your safety nothing of it is used. Whoever runs this app finds the cause in its log." },
+};
+
+/* For what has no line of its own, as in a newer plugin: the hundreds tell who must act. */
+static const struct words groups[] = {
+	{ 200, "Something is left for you to do", "Begin again with Link." },
+	{ 300, "That is not possible just now", "Try again in a while." },
+	{ 400, "This app is not set up right", "You can do nothing about it; whoever runs this app finds the cause in its log." },
 	{ 500, "Something is wrong in this app", "That is our fault. Try again; if it stays, tell whoever runs this app." },
 };
 
 static const struct words *find_words(acctlink_status status)
 {
+	const struct words *words = &groups[3];
 	size_t i;
 
+	for (i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		if (groups[i].status == status / 100 * 100)
+			words = &groups[i];
+	}
 	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		if (table[i].status == status)
-			return &table[i];
+			words = &table[i];
 	}
-	return NULL;
+	return words;
 }
 
 void ex_explain(acctlink_status status, const acctlink_error *err, struct ex_flash *flash)
@@ -372,10 +381,6 @@ void ex_explain(acctlink_status status, const acctlink_error *err, struct ex_fla
 	const struct words *words = find_words(status);
 	const long long wait_s = (long long)((err->retry_after_ms + 999) / 1000);
 
-	if (words == NULL)
-		words = find_words(status / 100 * 100);
-	if (words == NULL) /* of a newer plugin */
-		words = find_words(500);
 	memset(flash, 0, sizeof(*flash));
 	flash->status = status;
 	snprintf(flash->title, sizeof(flash->title), "%s", words->title);

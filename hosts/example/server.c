@@ -262,7 +262,7 @@ static struct MHD_Daemon *start(struct ex_host *host, int fd, const char *cert, 
 	struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)cert },
 		{ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)key }, { MHD_OPTION_END, 0, NULL } };
 	const unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC
-		| MHD_USE_ERROR_LOG | (cert != NULL ? (unsigned)MHD_USE_TLS : 0);
+		| (cert != NULL ? (unsigned)MHD_USE_TLS : 0);
 
 	if (cert == NULL)
 		tls[0].option = MHD_OPTION_END;

@@ -119,8 +119,8 @@ static void spawn_proxy(char *const argv[])
 	close(source);
 }
 
-/* more: a further option, or NULL. */
-static void start_proxy_with(const char *more)
+/* more: further options. */
+static void run_proxy(const char *first_more, const char *second_more)
 {
 	char *argv[16];
 	size_t count = 0;
@@ -134,8 +134,10 @@ static void start_proxy_with(const char *more)
 	argv[count++] = th_printf("--accesslog-file=%s", proxy.log);
 	argv[count++] = th_printf("--accesslog-format=$remote_port $request $status");
 	argv[count++] = th_printf("--errorlog-file=%s", proxy.errors);
-	if (more != NULL)
-		argv[count++] = th_printf("%s", more);
+	if (first_more != NULL)
+		argv[count++] = th_printf("%s", first_more);
+	if (second_more != NULL)
+		argv[count++] = th_printf("%s", second_more);
 	argv[count++] = th_printf("%s", proxy.tls.key_file);
 	argv[count++] = th_printf("%s", proxy.tls.cert_file);
 	argv[count] = NULL;
@@ -145,9 +147,14 @@ static void start_proxy_with(const char *more)
 }
 
 /* One process, which the kernel ends with all its connections at once. */
+static void start_proxy_with(const char *more)
+{
+	run_proxy("--single-process", more);
+}
+
 static void start_proxy(void)
 {
-	start_proxy_with("--single-process");
+	start_proxy_with(NULL);
 }
 
 static bool worker_is_there(void *ctx)
@@ -166,7 +173,7 @@ static bool worker_is_there(void *ctx)
 static void start_proxy_that_says_goodbye(void)
 {
 	th_write_file(proxy.errors, 0600, "");
-	start_proxy_with(NULL);
+	run_proxy(NULL, NULL);
 	th_wait_until(worker_is_there, NULL, 10000, "nghttpx's worker process");
 }
 
