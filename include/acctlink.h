@@ -464,7 +464,7 @@ typedef struct acctlink_inspect_result {
 	uint64_t epoch;
 	uint64_t generation;
 	int64_t bearer_expires_at_ms;  /* of the bearer that is kept, good or not; 0: none */
-	int64_t next_refresh_at_ms;    /* not before; 0: as soon as one is needed */
+	int64_t next_refresh_at_ms;    /* when one is due ahead of time; 0: none is planned */
 	int64_t refresh_expires_at_ms; /* of the refresh token; 0: unknown */
 	int64_t consent_expires_at_ms; /* 0: unknown */
 	int64_t authorized_at_ms;      /* the last consent */

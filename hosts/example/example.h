@@ -74,7 +74,8 @@ struct ex_session {
 	struct ex_flash flash; /* title "": none */
 };
 /* From the Cookie header; false if there is none that we know. Takes the flash out if take_flash. */
-bool ex_session_find(const struct ex_host *host, const char *cookie_header, bool take_flash, struct ex_session *session);
+bool ex_session_find(const struct ex_host *host, const char *cookie_header, bool take_flash,
+	struct ex_session *session);
 void ex_session_new(const char *user, struct ex_session *session);
 void ex_session_end(const struct ex_session *session);
 void ex_session_flash(const struct ex_session *session, const struct ex_flash *flash);

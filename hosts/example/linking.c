@@ -233,7 +233,7 @@ static acctlink_status get_bearer(const struct ex_host *host, acctlink_ref link,
 	acctlink_bearer_info *info, acctlink_error *err)
 {
 	acctlink_bearer_args args = ACCTLINK_BEARER_ARGS_INIT;
-	acctlink_status status;
+	acctlink_status status = ACCTLINK_BUFFER_TOO_SMALL;
 	size_t cap = 4096;
 	int tries;
 
@@ -335,9 +335,9 @@ static const struct words table[] = {
 	{ ACCTLINK_RELINK_REQUIRED, "The bank wants your consent again",
 		"Our access has ended. Give your consent again with Renew; your accounts are shown after that." },
 	{ ACCTLINK_DENIED, "No consent was given",
-		"You or the bank said no, and nothing was linked. If that was not what you wanted, begin again." },
-	{ ACCTLINK_FLOW_EXPIRED, "That took too long", "The consent has run out, and nothing was linked. Begin again." },
-	{ ACCTLINK_FLOW_FAILED, "The consent could not be completed", "Nothing was linked. Begin again." },
+		"You or the bank said no, and nothing was changed. If that was not what you wanted, begin again." },
+	{ ACCTLINK_FLOW_EXPIRED, "That took too long", "The consent has run out, and nothing was changed. Begin again." },
+	{ ACCTLINK_FLOW_FAILED, "The consent could not be completed", "Nothing was changed. Begin again." },
 	{ ACCTLINK_SUBJECT_CHANGED, "That was another bank login",
 		"Your link is as it was. Renew it with the login that you linked it with, or unlink it first to link another." },
 	{ ACCTLINK_TIMED_OUT, "The bank takes its time",
@@ -356,7 +356,8 @@ static const struct words table[] = {
 static const struct words groups[] = {
 	{ 200, "Something is left for you to do", "Begin again with Link." },
 	{ 300, "That is not possible just now", "Try again in a while." },
-	{ 400, "This app is not set up right", "You can do nothing about it; whoever runs this app finds the cause in its log." },
+	{ 400, "This app is not set up right",
+		"You can do nothing about it; whoever runs this app finds the cause in its log." },
 	{ 500, "Something is wrong in this app", "That is our fault. Try again; if it stays, tell whoever runs this app." },
 };
 

@@ -327,7 +327,8 @@ static void visit_accounts(struct visit *visit)
 {
 	struct ex_accounts accounts;
 	acctlink_error err = { 0 };
-	const acctlink_status status = ex_accounts(visit->host, visit->session.user, visit->institution->name, &accounts, &err);
+	const acctlink_status status = ex_accounts(visit->host, visit->session.user, visit->institution->name, &accounts,
+		&err);
 
 	if (status != ACCTLINK_OK) {
 		go_home_sorry(visit, status, &err);

@@ -134,6 +134,7 @@ providers = {
 		client_id = "test-client";
 		client_secret_file = "${secret('client.secret', 'test-secret')}";
 		redirect_uri = "${hostUrl}/callback";
+		min_refresh_interval = 0; # nobody waits between two clicks
 		${lines}
 	};
 };

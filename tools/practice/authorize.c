@@ -190,6 +190,7 @@ static char *form_page(const char *action, json_object *response)
 	char *inputs = pairs_of(response, true);
 	char *shown = pp_html(action);
 	char *page = pp_printf("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Back to the app</title>"
+		"<link rel=\"icon\" href=\"data:,\">"
 		"</head><body onload=\"document.forms[0].submit()\"><form method=\"post\" action=\"%s\">%s"
 		"<noscript><button>Continue</button></noscript></form></body></html>", shown, inputs);
 
