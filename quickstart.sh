@@ -279,6 +279,7 @@ check() {
 	for name in "${suites[@]}"; do
 		case $name in
 		browser) packages+=(chromium fonts-dejavu-core) ;;
+		citizen) packages+=(mandoc) ;;
 		conformance) packages+=(nghttp2-proxy) ;;
 		esac
 	done

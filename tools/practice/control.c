@@ -11,7 +11,8 @@
  *   cut_request {path, after_bytes: n of the whole request, reset, times},
  *   cut_tls   {direction: "in"|"out", after_bytes: n of the connection's TLS
  *             bytes, reset, times, skip: connections first},
- *   refuse_connections n, stall_accept {ms, times}: the next connections
+ *   refuse_connections n, stall_accept {ms, times}: the next connections; null
+ *             takes one of these four back
  *   rotate_key   { alg, same_kid, keep_old }: sign with a new key
  *   withdraw_key "kid": no longer in /jwks
  *   kill_grant   number of a grant as in the ledger, or "all"
