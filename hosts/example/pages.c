@@ -179,8 +179,10 @@ static void add_facts(struct ex_text *page, const struct ex_link *link)
 	ex_add(page, "<dl>");
 	snprintf(number, sizeof(number), "%llu, consent %llu", (unsigned long long)link->generation, (unsigned long long)link->epoch);
 	add_fact(page, "Token set", number);
-	add_fact_time(page, "Bearer ends", link->bearer_expires_at_ms);
-	add_fact_time(page, "Next refresh", link->next_refresh_at_ms);
+	if (link->state != ACCTLINK_STATE_RELINK_REQUIRED) { /* nothing is served or refreshed then */
+		add_fact_time(page, "Bearer ends", link->bearer_expires_at_ms);
+		add_fact_time(page, "Next refresh", link->next_refresh_at_ms);
+	}
 	add_fact_time(page, "Consent given", link->authorized_at_ms);
 	add_subject(page, link->subject);
 	if (link->claim != ACCTLINK_CLAIM_NONE)
@@ -218,11 +220,12 @@ static void add_actions(struct ex_text *page, const struct ex_session *session, 
 	ex_add(page, "<div class=\"actions\">");
 	if (!usable) {
 		add_button(page, session, institution, "link", "Link", "main");
+	} else if (link->state == ACCTLINK_STATE_RELINK_REQUIRED) {
+		add_button(page, session, institution, "renew", "Renew", "main");
 	} else {
 		add_accounts_link(page, institution);
-		add_button(page, session, institution, "renew", "Renew", link->state == ACCTLINK_STATE_RELINK_REQUIRED ? "main" : "");
-		if (link->state != ACCTLINK_STATE_RELINK_REQUIRED)
-			add_button(page, session, institution, "refresh", "Refresh", "");
+		add_button(page, session, institution, "renew", "Renew", "");
+		add_button(page, session, institution, "refresh", "Refresh", "");
 	}
 	if (link->linked)
 		add_button(page, session, institution, "unlink", "Unlink", "danger");
@@ -377,6 +380,22 @@ static const char *name_of(json_object *account)
 	return "Account";
 }
 
+/* "-1,234.50 USD" */
+static void add_money(struct ex_text *page, double amount, const char *currency)
+{
+	char digits[400];
+	const char *at = digits;
+	size_t left;
+
+	snprintf(digits, sizeof(digits), "%.2f", amount);
+	if (*at == '-')
+		ex_add(page, "%c", *at++);
+	for (left = strcspn(at, "."); left > 0; left--)
+		ex_add(page, "%c%s", *at++, left > 1 && left % 3 == 1 ? "," : "");
+	ex_add(page, "%s ", at);
+	add_html(page, currency);
+}
+
 static void add_account(struct ex_text *page, json_object *account)
 {
 	json_object *balance = balance_of(account);
@@ -390,7 +409,7 @@ static void add_account(struct ex_text *page, json_object *account)
 	add_html(page, number);
 	ex_add(page, "</small></span><span class=\"money\">");
 	if (balance != NULL)
-		ex_add(page, "%.2f", json_object_get_double(balance));
+		add_money(page, json_object_get_double(balance), text_of(member(account, "currency"), "currencyCode"));
 	else
 		ex_add(page, "–");
 	ex_add(page, "</span></li>");
@@ -428,7 +447,7 @@ char *ex_page_accounts(const struct ex_host *host, const struct ex_session *sess
 		add_html(&page, accounts->problem);
 		ex_add(&page, "</p>");
 	}
-	ex_add(&page, "<p class=\"about\">Fetched with the bearer of token set %llu, good until ",
+	ex_add(&page, "<p class=\"about\">Fetched with the bearer of token set %llu, which ends ",
 		(unsigned long long)accounts->info.generation);
 	add_time(&page, accounts->info.expires_at_ms);
 	ex_add(&page, ".%s</p>\n", accounts->repeated ? " The bank had refused the one before, so a fresh one was fetched." : "");

@@ -186,6 +186,24 @@ inWorld('a callback pasted into another browser links nothing there, and does no
 		assert.equal(await world.count('token'), 1);
 	});
 
+inWorld('who signs out on the way finishes after signing in again', {}, async (world, ana) => {
+	const page = await ana.signIn('ana');
+
+	await ana.begin(page, 'mikomo');
+	const callback = await ana.consentWithoutCallback(page, 'ana');
+	const other = await ana.newPage();
+	await other.getByRole('button', { name: 'Sign out' }).click();
+	await other.getByRole('button', { name: 'ana' }).waitFor();
+	await page.goto(callback);
+	await ana.flashed(page, 'error', 104);
+	assert.equal(await world.count('token'), 0);
+
+	await other.getByRole('button', { name: 'ana' }).click();
+	await ana.state(other, 'mikomo', 'none');
+	await page.goto(callback);
+	await ana.state(page, 'mikomo', 'linked');
+});
+
 // ---- form_post ---------------------------------------------------------------------------
 
 const formPost = 'response_mode = "form_post";';
@@ -216,6 +234,7 @@ inWorld('a form_post brings the link in a browser without scripts', { lines: for
 	// The bank's page, then the host's: each has a button that sends the form on.
 	await page.getByRole('button').click();
 	await page.waitForURL(`${world.hostUrl}/**`);
+	await look(page, 'host-one-moment');
 	await page.getByRole('button', { name: 'Continue' }).click();
 	await ana.state(page, 'mikomo', 'linked');
 	assert.equal(await world.count('token'), 1);
@@ -291,6 +310,11 @@ inWorld('a bearer that the bank refuses is refreshed once, and the accounts are 
 	assert.equal(await world.count('api'), 2);
 	await page.goto(world.hostUrl);
 	assert.equal(await ana.card(page, 'mikomo').getAttribute('data-generation'), '2');
+
+	await ana.act(page, 'mikomo', /^Refresh/).click();
+	await ana.flashed(page, 'ok', 0);
+	assert.equal(await ana.card(page, 'mikomo').getAttribute('data-generation'), '3');
+	assert.equal(await world.count('token', 'refresh_token'), 2);
 });
 
 inWorld('a grant that ended at the bank asks for a new consent, which heals the link', {}, async (world, ana) => {
@@ -351,6 +375,12 @@ inWorld("nobody sees or ends another user's link", {}, async (world, ana, visit)
 	assert.equal(await theirs.locator('[data-account]').count(), 0);
 	await page.reload();
 	await ana.state(page, 'mikomo', 'linked');
+
+	await page.getByRole('button', { name: 'Sign out' }).click();
+	await page.getByRole('button', { name: 'ben' }).waitFor();
+	await page.goBack();
+	await page.getByRole('button', { name: 'ben' }).waitFor();
+	assert.equal(await page.locator('[data-institution]').count(), 0, 'Back shows what was signed out of');
 });
 
 inWorld('a form on another site can neither unlink nor begin a link', {}, async (world, ana) => {

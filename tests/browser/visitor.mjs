@@ -54,6 +54,7 @@ export class Visitor {
 		const texts = (await Promise.all(this.pages)).join('\n');
 
 		await this.context.close();
+		if (this.pages.length > 0) assert.ok(texts.includes('</html>'), 'the pages were read');
 		for (const token of await this.world.allTokens()) {
 			if (texts.includes(token)) this.complaints.push('a page of the host shows a token');
 		}

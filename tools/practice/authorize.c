@@ -27,7 +27,9 @@ static bool registered(const char *redirect_uri)
 	if (list == NULL)
 		return true;
 	for (i = 0; i < json_object_array_length(list); i++) {
-		if (strcmp(json_object_get_string(json_object_array_get_idx(list, i)), redirect_uri) == 0)
+		json_object *one = json_object_array_get_idx(list, i);
+
+		if (json_object_is_type(one, json_type_string) && strcmp(json_object_get_string(one), redirect_uri) == 0)
 			return true;
 	}
 	return false;
@@ -49,19 +51,31 @@ bool pp_authorize_check(struct pp_request *req, json_object *params, struct pp_a
 	return true;
 }
 
+bool pp_has_word(const char *list, const char *word)
+{
+	const size_t len = strlen(word);
+
+	while (*list != '\0') {
+		const size_t next = strcspn(list, " ");
+
+		if (next == len && strncmp(list, word, len) == 0)
+			return true;
+		list += next + (list[next] == ' ');
+	}
+	return false;
+}
+
 /* What the redirect says is wrong with the request; NULL if nothing is. Only
  * where banks have their habits: tests without them send what they like. */
 static const char *fault_of(json_object *params, const char **description)
 {
-	const char *scope = pp_text(params, "scope", "");
-
 	if (!pp_setting_flag(NULL, "habits"))
 		return NULL;
 	if (strcmp(pp_text(params, "response_type", ""), "code") != 0) {
 		*description = "Invalid response type";
 		return "invalid_request";
 	}
-	if (strncmp(scope, "openid", 6) != 0 && strstr(scope, " openid") == NULL) {
+	if (pp_akoya_words(pp_text(params, "connector", "")) && !pp_has_word(pp_text(params, "scope", ""), "openid")) {
 		*description = "Missing required scope(s) [\"openid\"].";
 		return "invalid_scope";
 	}
@@ -152,8 +166,9 @@ struct pairs {
 	bool html;
 };
 
-static void add_pair(struct pairs *pairs, const char *name, const char *value)
+static void add_pair(struct pairs *pairs, const char *name, json_object *member)
 {
+	const char *value = member != NULL ? json_object_get_string(member) : "null";
 	char *shown_name = pairs->html ? pp_html(name) : pp_form_encode(name);
 	char *shown_value = pairs->html ? pp_html(value) : pp_form_encode(value);
 	char *longer = pairs->html
@@ -175,11 +190,11 @@ static char *pairs_of(json_object *response, bool html)
 		size_t i;
 
 		if (!json_object_is_type(value, json_type_array)) {
-			add_pair(&pairs, name, json_object_get_string(value));
+			add_pair(&pairs, name, value);
 			continue;
 		}
 		for (i = 0; i < json_object_array_length(value); i++)
-			add_pair(&pairs, name, json_object_get_string(json_object_array_get_idx(value, i)));
+			add_pair(&pairs, name, json_object_array_get_idx(value, i));
 	}
 	return pairs.text;
 }

@@ -158,6 +158,8 @@ void pp_token_write(const struct pp_token *token)
 	put_number(json, "issued_by", token->issued_by);
 	put_number(json, "spent_at", token->spent_at);
 	put_number(json, "spent_by", token->spent_by);
+	if (token->used_at != 0)
+		put_number(json, "used_at", token->used_at);
 	json_object_object_add(json, "dead", json_object_new_boolean(token->dead));
 	if (token->kind == PP_CODE)
 		put_code(json, token);
@@ -177,6 +179,7 @@ static void remember_newest(struct pp_grant *grant)
 {
 	char *owner = owner_of(grant);
 
+	grant->former = look_up(newest, owner);
 	lh_table_delete(newest, owner);
 	if (lh_table_insert(newest, owner, grant) != 0)
 		pp_die("out of memory");
@@ -233,13 +236,17 @@ static void restore_token(const char *key, json_object *json)
 	token->issued_by = pp_number(json, "issued_by", -1);
 	token->spent_at = pp_number(json, "spent_at", 0);
 	token->spent_by = pp_number(json, "spent_by", -1);
+	token->used_at = pp_number(json, "used_at", 0);
 	token->dead = pp_flag(json, "dead", false);
 	if (token->kind == PP_CODE)
 		restore_code(token, json);
 	append_token(token);
-	/* The newest refresh token of a grant comes last. */
-	if (token->kind == PP_REFRESH && token->grant != NULL)
-		token->grant->current = token;
+	if (token->kind != PP_REFRESH || token->grant == NULL)
+		return;
+	/* The newest refresh token of a grant comes last. A kill may have come before the grant was written again. */
+	token->grant->current = token;
+	if (token->grant->generation < token->generation)
+		token->grant->generation = token->generation;
 }
 
 static void free_key(struct lh_entry *entry)
@@ -289,8 +296,10 @@ struct pp_token *pp_token_keep(enum pp_kind kind, const char *text, struct pp_gr
 
 static char *random_text(enum pp_kind kind)
 {
-	static const char *const prefixes[] = { [PP_CODE] = "code", [PP_REFRESH] = "rt", [PP_ACCESS] = "at", [PP_ID] = "id" };
-	static const char *const names[] = { [PP_CODE] = "code", [PP_REFRESH] = "refresh", [PP_ACCESS] = "access", [PP_ID] = "id" };
+	static const char *const prefixes[] = { [PP_CODE] = "code", [PP_REFRESH] = "rt", [PP_ACCESS] = "at",
+		[PP_ID] = "id" };
+	static const char *const names[] = { [PP_CODE] = "code", [PP_REFRESH] = "refresh", [PP_ACCESS] = "access",
+		[PP_ID] = "id" };
 	const int64_t bytes = pp_number(pp_setting(NULL, "token_bytes"), names[kind], 0);
 	char *random = pp_random(bytes > 0 ? (size_t)bytes : 24);
 	char *text;
@@ -329,14 +338,14 @@ static bool one_grant(const char *institution)
 		: strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
 }
 
-static void replace_former(const struct pp_grant *grant)
+/* There may be several, from a time when the bank allowed it. */
+static void replace_former(struct pp_grant *grant)
 {
-	char *owner = owner_of(grant);
-	struct pp_grant *former = look_up(newest, owner);
+	struct pp_grant *former;
 
-	if (former != NULL && former->alive)
+	for (former = grant->former; former != NULL; former = former->former)
 		pp_grant_end(former, "replaced");
-	free(owner);
+	grant->former = NULL;
 }
 
 struct pp_grant *pp_grant_open(struct pp_token *code, int64_t request)
@@ -353,10 +362,10 @@ struct pp_grant *pp_grant_open(struct pp_token *code, int64_t request)
 	grant->auth_time = code->auth_time;
 	grant->alive = true;
 	grant->generation = 1;
-	if (one_grant(grant->connector))
-		replace_former(grant);
 	append_grant(grant);
 	remember_newest(grant);
+	if (one_grant(grant->connector))
+		replace_former(grant);
 	pp_grant_write(grant);
 	grant->current = pp_token_new(PP_REFRESH, grant, 0, request);
 	pp_grant_write(grant);

@@ -28,6 +28,7 @@ static const char *const algorithms[] = { "RS256", "PS256", "ES256", "EdDSA", NU
 /* The newest of each algorithm signs; all of them, newest first. */
 static struct key *keys;
 static int64_t key_count;
+static int64_t kid_count; /* of the kids that were made up here */
 
 const char *const *pp_key_algorithms(void)
 {
@@ -129,20 +130,25 @@ static struct key *add_key(const char *alg, const char *kid, EVP_PKEY *pkey, boo
 
 static void restore_key(const char *name, json_object *json)
 {
+	const char *kid = pp_text(json, "kid", "");
+	const char *dash = strrchr(kid, '-');
+	const int64_t number = dash != NULL ? strtoll(dash + 1, NULL, 10) : 0;
 	BIO *bio = BIO_new_mem_buf(pp_text(json, "pem", ""), -1);
 	EVP_PKEY *pkey = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
 
 	(void)name;
 	need(pkey != NULL, "reading a key of the ledger's file");
 	BIO_free(bio);
-	add_key(pp_text(json, "alg", ""), pp_text(json, "kid", ""), pkey, pp_flag(json, "published", true));
+	if (kid_count < number)
+		kid_count = number;
+	add_key(pp_text(json, "alg", ""), kid, pkey, pp_flag(json, "published", true));
 }
 
 /* ---- rotation ------------------------------------------------------------------------------- */
 
 static void new_key(const char *alg, const char *kid)
 {
-	char *own = kid != NULL ? pp_strdup(kid) : pp_printf("%s-%lld", alg, (long long)key_count + 1);
+	char *own = kid != NULL ? pp_strdup(kid) : pp_printf("%s-%lld", alg, (long long)++kid_count);
 
 	add_key(alg, own, make_pkey(alg), true);
 	free(own);
@@ -169,7 +175,7 @@ void pp_key_withdraw(const char *kid)
 	struct key *key;
 
 	for (key = keys; key != NULL; key = key->next) {
-		if (strcmp(key->kid, kid) == 0)
+		if (kid != NULL && strcmp(key->kid, kid) == 0)
 			key->published = false;
 	}
 	write_all_keys();
@@ -247,15 +253,21 @@ static json_object *jwk_of(const struct key *key, bool without_kid)
 	return jwk;
 }
 
+/* Oldest first, so that who tries keys in their order meets a wrong one first. */
+static void publish(json_object *list, const struct key *key, bool without_kid)
+{
+	if (key == NULL)
+		return;
+	publish(list, key->next, without_kid);
+	if (key->published)
+		json_object_array_add(list, jwk_of(key, without_kid));
+}
+
 json_object *pp_keys_published(bool without_kid)
 {
 	json_object *list = json_object_new_array();
-	const struct key *key;
 
-	for (key = keys; key != NULL; key = key->next) {
-		if (key->published)
-			json_object_array_add(list, jwk_of(key, without_kid));
-	}
+	publish(list, keys, without_kid);
 	return list;
 }
 

@@ -65,6 +65,7 @@ json_object *pp_setting(const char *institution, const char *name);
 const char *pp_setting_text(const char *institution, const char *name); /* NULL for null */
 int64_t pp_setting_number(const char *institution, const char *name);
 bool pp_setting_flag(const char *institution, const char *name);
+bool pp_akoya_words(const char *institution); /* whose words its errors have */
 int64_t pp_now_ms(void); /* wall clock plus clock_offset_ms */
 /* institutions.c: {name: {title, kind, about, tint, users {login: name}, habits {…}}}; borrowed. */
 json_object *pp_institutions(void);
@@ -133,6 +134,8 @@ struct pp_decision {
 /* params: of the authorization request. Fills a redirect or a form_post page. */
 void pp_authorize_finish(struct pp_request *req, json_object *params, const struct pp_decision *decision,
 	struct pp_answer *answer);
+/* Whether a list parted by spaces, as scopes are, has this word. */
+bool pp_has_word(const char *list, const char *word);
 /* True if client_id and redirect_uri are good; else fills the page that says so. */
 bool pp_authorize_check(struct pp_request *req, json_object *params, struct pp_answer *answer);
 /* pages.c: begins an interaction and fills the sign-in page. */
@@ -156,6 +159,7 @@ struct pp_grant {
 	char *ended_why;  /* NULL; "reuse", "revoked", "replaced", "killed", "expired" */
 	int64_t generation; /* of its tokens: +1 at each spend, also where nothing rotates */
 	struct pp_token *current; /* its refresh token */
+	struct pp_grant *former; /* of the same user, client and bank; NULL once those before are over */
 };
 
 enum pp_kind { PP_CODE, PP_REFRESH, PP_ACCESS, PP_ID };
@@ -172,6 +176,7 @@ struct pp_token {
 	int64_t issued_by;   /* number of the request; -1 */
 	int64_t spent_at;    /* first spend, ms; 0: not */
 	int64_t spent_by;
+	int64_t used_at;     /* last use of a refresh token that was not rotated, ms; 0: none */
 	bool dead;           /* a bearer that kill_bearers refused */
 	/* of a code */
 	char *client, *redirect_uri, *nonce, *scope, *challenge, *connector, *subject;

@@ -60,14 +60,14 @@ json_object *pp_settings_all(void)
 	return settings;
 }
 
-/* Objects are merged; null instead of one brings its default back. */
+/* Objects are merged; null brings the default back. */
 static void change_one(const char *name, json_object *value)
 {
 	json_object *old = pp_member(defaults, name);
 	json_object *merged;
 
 	if (!json_object_is_type(old, json_type_object)) {
-		json_object_object_add(settings, name, pp_copy(value));
+		json_object_object_add(settings, name, pp_copy(value != NULL ? value : old));
 	} else if (!json_object_is_type(value, json_type_object)) {
 		json_object_object_add(settings, name, pp_copy(old));
 	} else {
@@ -124,6 +124,13 @@ int64_t pp_setting_number(const char *institution, const char *name)
 bool pp_setting_flag(const char *institution, const char *name)
 {
 	return json_object_get_boolean(pp_setting(institution, name));
+}
+
+bool pp_akoya_words(const char *institution)
+{
+	const char *words = pp_setting_text(institution, "words");
+
+	return words != NULL ? strcmp(words, "akoya") == 0 : strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
 }
 
 int64_t pp_now_ms(void)

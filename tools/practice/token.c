@@ -17,16 +17,9 @@ static bool is_dex(const char *institution)
 	return strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
 }
 
-static bool akoya_words(const char *institution)
-{
-	const char *words = pp_setting_text(institution, "words");
-
-	return words != NULL ? strcmp(words, "akoya") == 0 : is_dex(institution);
-}
-
 static void bad_code(struct pp_answer *answer, const char *institution, const char *why)
 {
-	if (akoya_words(institution))
+	if (pp_akoya_words(institution))
 		pp_answer_error(answer, 400, "invalid_request", "Invalid or expired code parameter.");
 	else
 		pp_answer_error(answer, 400, "invalid_grant", why);
@@ -34,7 +27,7 @@ static void bad_code(struct pp_answer *answer, const char *institution, const ch
 
 static void bad_refresh(struct pp_answer *answer, const char *institution)
 {
-	if (akoya_words(institution))
+	if (pp_akoya_words(institution))
 		pp_answer_error(answer, 400, "invalid_request", CLAIMED);
 	else
 		pp_answer_error(answer, 400, "invalid_grant", "the refresh token is not valid");
@@ -123,25 +116,25 @@ static bool admits(const char *id, const char *secret, const char *used, const c
 	return strcmp(used, "none") == 0 || (secret != NULL && strcmp(json_object_get_string(wanted), secret) == 0);
 }
 
-/* The client's id, for free(), or NULL. */
+/* The client's id, for free(), or NULL. A secret that comes twice is one that doesn't fit. */
 static char *authenticate(struct pp_request *req, const char *method)
 {
 	const char *authorization = pp_header(req, "authorization");
-	const char *in_body = pp_param(req, "client_secret");
-	const char *used = in_body != NULL ? "post" : "none";
+	const bool in_body = pp_member(req->params, "client_secret") != NULL;
+	const char *used = in_body ? "post" : "none";
 	char *id = NULL;
 	char *secret = NULL;
 	bool good = true;
 
 	if (authorization != NULL && strncmp(authorization, "Basic ", 6) == 0) {
 		/* RFC 6749, 2.3: one method per request. */
-		if (in_body != NULL)
+		if (in_body)
 			return NULL;
 		good = read_basic(authorization, strcmp(method, "basic_raw") == 0, &id, &secret);
 		used = "basic";
 	} else {
 		id = pp_param(req, "client_id") != NULL ? pp_strdup(pp_param(req, "client_id")) : NULL;
-		secret = in_body != NULL ? pp_strdup(in_body) : NULL;
+		secret = pp_param(req, "client_secret") != NULL ? pp_strdup(pp_param(req, "client_secret")) : NULL;
 	}
 	note_text(req, "auth", used);
 	note_text(req, "client", id);
@@ -305,7 +298,7 @@ static bool code_good(struct pp_request *req, struct pp_token *code, const char 
 	} else if (pp_now_ms() > code->ends_at) {
 		bad_code(answer, bank, "the code is expired");
 	} else if (redirect_uri == NULL || strcmp(redirect_uri, code->redirect_uri) != 0) {
-		pp_answer_error(answer, 400, akoya_words(bank) ? "invalid_request" : "invalid_grant",
+		pp_answer_error(answer, 400, pp_akoya_words(bank) ? "invalid_request" : "invalid_grant",
 			"redirect_uri did not match URI from initial request.");
 	} else if (code->challenge == NULL && verifier != NULL) {
 		pp_answer_error(answer, 400, "invalid_request", "No PKCE flow started. Cannot check code_verifier.");
@@ -354,12 +347,10 @@ static void exchange(struct pp_request *req, const char *client, struct pp_answe
 		unspent_answer(req, code, answer);
 		return;
 	}
-	code->spent_at = pp_now_ms();
 	code->grant = pp_grant_open(code, number_of(req));
-	code->spent_at = 0;
 	spend(req, code);
 	note_grant(req, code->grant);
-	token_answer(req, code->grant, true, strstr(code->scope, "offline_access") != NULL, answer);
+	token_answer(req, code->grant, true, pp_has_word(code->scope, "offline_access"), answer);
 }
 
 /* ---- refresh_token -------------------------------------------------------------------------------- */
@@ -384,9 +375,10 @@ static bool expired(const struct pp_token *token)
 	const char *bank = token->grant->connector;
 	const int64_t life = pp_setting_number(bank, "refresh_ttl") * 1000;
 	const int64_t idle = pp_setting_number(bank, "refresh_idle_ttl") * 1000;
-	const int64_t age = pp_now_ms() - token->issued_at;
+	const int64_t used_at = token->used_at > 0 ? token->used_at : token->issued_at;
+	const int64_t now = pp_now_ms();
 
-	return (life > 0 && age > life) || (idle > 0 && age > idle);
+	return (life > 0 && now - token->issued_at > life) || (idle > 0 && now - used_at > idle);
 }
 
 static void rotate(struct pp_request *req, struct pp_grant *grant)
@@ -397,7 +389,7 @@ static void rotate(struct pp_request *req, struct pp_grant *grant)
 	grant->generation++;
 	if (strcmp(rotation, "none") == 0 || strcmp(rotation, "same") == 0) {
 		note_flag(req, "spent");
-		old->issued_at = pp_now_ms(); /* it was used: its idle time starts anew */
+		old->used_at = pp_now_ms();
 		pp_token_write(old);
 	} else {
 		spend(req, old);
@@ -412,14 +404,15 @@ static bool refresh_good(struct pp_request *req, struct pp_token *token, const c
 	struct pp_grant *grant = token != NULL && token->kind == PP_REFRESH ? token->grant : NULL;
 	const char *bank = grant != NULL ? grant->connector : NULL;
 
+	if (grant != NULL && strcmp(grant->client, client) == 0)
+		note_grant(req, grant);
 	if (grant == NULL || strcmp(grant->client, client) != 0 || !grant->alive) {
 		bad_refresh(answer, bank);
 		return false;
 	}
-	note_grant(req, grant);
 	if (expired(grant->current)) {
 		pp_grant_end(grant, "expired");
-		if (akoya_words(bank))
+		if (pp_akoya_words(bank))
 			pp_answer_error(answer, 400, "invalid_request", "Refresh token expired.");
 		else
 			bad_refresh(answer, bank);
@@ -443,7 +436,7 @@ static void refresh(struct pp_request *req, const char *client, struct pp_answer
 	struct pp_token *token = text != NULL ? pp_token_find(text) : NULL;
 	struct pp_grant *grant;
 
-	if (text == NULL || *text == '\0') {
+	if (pp_member(req->params, "refresh_token") == NULL || (text != NULL && *text == '\0')) {
 		pp_answer_error(answer, 400, "invalid_request", "No refresh token in request.");
 		return;
 	}
@@ -501,7 +494,7 @@ void pp_token(struct pp_request *req, struct pp_answer *answer)
 		return;
 	}
 	if (grant == NULL || (strcmp(grant, "authorization_code") != 0 && strcmp(grant, "refresh_token") != 0)) {
-		pp_answer_error(answer, 400, akoya_words(bank) ? "invalid_grant" : "unsupported_grant_type", NULL);
+		pp_answer_error(answer, 400, pp_akoya_words(bank) ? "invalid_grant" : "unsupported_grant_type", NULL);
 		return;
 	}
 	client = authenticate(req, pp_text(pp_setting(bank, "auth"), grant, "any"));
@@ -522,7 +515,7 @@ static void revoke_token(struct pp_request *req, const char *client, const char 
 
 	if (grant == NULL || strcmp(grant->client, client) != 0) {
 		/* RFC 7009, 2.2 answers 200; Akoya doesn't. */
-		if (akoya_words(bank))
+		if (pp_akoya_words(bank))
 			pp_answer_error(answer, 400, "invalid_request", NULL);
 		else
 			answer->status = 200;
@@ -534,17 +527,25 @@ static void revoke_token(struct pp_request *req, const char *client, const char 
 	answer->status = 200;
 }
 
+/* Akoya tells what is missing from what is wrong. */
+static bool lacks_credentials(const struct pp_request *req)
+{
+	const char *used = pp_text(req->rec, "auth", "");
+
+	return strcmp(used, "none") == 0 || (strcmp(used, "post") == 0 && pp_text(req->rec, "client", NULL) == NULL);
+}
+
 void pp_revoke(struct pp_request *req, struct pp_answer *answer)
 {
 	const char *bank = bank_of(req);
 	const char *hint = pp_param(req, "token_type_hint");
 	char *client = authenticate(req, pp_text(pp_setting(bank, "auth"), "revoke", "any"));
 
-	if (client == NULL && akoya_words(bank) && strcmp(pp_text(req->rec, "auth", ""), "none") == 0)
+	if (client == NULL && pp_akoya_words(bank) && lacks_credentials(req))
 		pp_answer_error(answer, 400, "invalid_request", NULL);
 	else if (client == NULL)
-		pp_answer_error(answer, 401, akoya_words(bank) ? "unauthorized_client" : "invalid_client", NULL);
-	else if (akoya_words(bank) && (hint == NULL || strcmp(hint, "refresh_token") != 0))
+		pp_answer_error(answer, 401, pp_akoya_words(bank) ? "unauthorized_client" : "invalid_client", NULL);
+	else if (pp_akoya_words(bank) && (hint == NULL || strcmp(hint, "refresh_token") != 0))
 		pp_answer_error(answer, 400, "unsupported_token_type", NULL);
 	else
 		revoke_token(req, client, bank, answer);
