@@ -92,8 +92,9 @@ int32_t al_keep_judge(struct al_record *record, const struct al_provider_config 
 	}
 	if (record->kept.old_bearer.len == 0)
 		row->bearer_end = 0;
-	if (row->bearer_check == AL_BEARER_UNCHECKED && row->state != 0) {
-		/* The keys are fetched next: no news for anybody unless that fails. */
+	if (row->bearer_check == AL_BEARER_UNCHECKED && row->state != 0
+		&& (record->kept.newest_end > now || record->kept.parent_generation == 0)) {
+		/* The keys are fetched next (see al_decide): no news for anybody unless that fails. */
 		(void)al_buf_set(&row->last_error, "id_token_unchecked", 18);
 		return 0;
 	}

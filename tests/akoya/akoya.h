@@ -80,7 +80,7 @@ static inline struct th_host *host_with(const struct th_config *given)
 		config = *given;
 	config.profile = "akoya";
 	config.issuer = issuer;
-	config.lines = "poll_interval = 0.05;";
+	config.lines = "poll_interval = 0.05; log_level = 'debug';";
 	return th_host_new(provider, &config);
 }
 
@@ -116,6 +116,17 @@ static inline void expect_state(struct th_host *host, const char *user, int32_t 
 		(int)seen.state, (int)seen.reason, (int)state, (int)reason);
 }
 
+/* There is no link, here and now. */
+static inline void expect_no_link(struct th_host *host, const char *user)
+{
+	acctlink_inspect_result result = ACCTLINK_INSPECT_RESULT_INIT;
+	acctlink_error err = { 0 };
+	char *bearer = NULL;
+
+	expect_status(th_inspect(host, user, "mikomo", &result, &err), ACCTLINK_NOT_LINKED, &err);
+	expect_status(th_bearer(host, user, "mikomo", &bearer, NULL, &err), ACCTLINK_NOT_LINKED, &err);
+}
+
 /* The status of get_bearer where none is to be had. */
 static inline acctlink_status denied(struct th_host *host, const char *user, acctlink_error *err)
 {
@@ -135,6 +146,38 @@ static inline void expect_bearer(struct th_host *host, const char *user, uint64_
 	expect_number(info.generation, generation);
 	expect_number(th_userinfo(provider, bearer), 200);
 	free(bearer);
+}
+
+/* The HTTP status of a data call; *code is what the bank calls its error, 0 where it tells none. */
+static inline long data_call(const char *bearer, int *code)
+{
+	struct th_browser *browser = th_browser_new(provider->ca_file);
+	char *url = th_printf("%s/accounts/v2/mikomo", provider->issuer);
+	char *authorization = th_printf("Authorization: Bearer %s", bearer);
+	const char *const headers[] = { authorization, "x-akoya-interaction-type: user", NULL };
+	struct th_answer answer;
+	json_object *member = NULL;
+	json_object *json;
+	long status;
+
+	th_check(th_browser_go(browser, "GET", url, headers, NULL, &answer), "the data API does not answer");
+	json = json_tokener_parse(answer.body);
+	status = answer.status;
+	*code = json_object_object_get_ex(json, "code", &member) ? json_object_get_int(member) : 0;
+	json_object_put(json);
+	th_answer_clear(&answer);
+	free(authorization);
+	free(url);
+	th_browser_free(&browser);
+	return status;
+}
+
+/* Neither a log line nor an event tells it. */
+static inline void expect_untold(struct th_host *host, const char *what, const char *secret)
+{
+	th_check(strlen(secret) >= 8, "the %s is too short to be looked for: \"%s\"", what, secret);
+	th_check(!th_lines_contain(host->logs, secret), "the log tells the %s", what);
+	th_check(!th_lines_contain(host->events, secret), "an event tells the %s", what);
 }
 
 #endif

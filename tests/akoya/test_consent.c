@@ -7,6 +7,7 @@
 #include "akoya.h"
 
 #define CODE_REFUSED "Invalid or expired code parameter."
+#define CANARY "CANARY-0123456789-secret"
 
 /* One consent under way. */
 struct consent {
@@ -30,15 +31,6 @@ static void consent_free(struct consent **consent)
 	free((*consent)->params);
 	free(*consent);
 	*consent = NULL;
-}
-
-static void expect_nothing_stored(struct th_host *host, const char *user)
-{
-	acctlink_inspect_result result = ACCTLINK_INSPECT_RESULT_INIT;
-	acctlink_error err = { 0 };
-
-	expect_status(th_inspect(host, user, "mikomo", &result, &err), ACCTLINK_NOT_LINKED, &err);
-	expect_status(denied(host, user, &err), ACCTLINK_NOT_LINKED, &err);
 }
 
 /* ---- pages from which nobody comes back --------------------------------------------------- */
@@ -104,7 +96,7 @@ static void expect_wrong(const struct th_config *config, const char *text)
 	th_check(flow != NULL, "no memory");
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 	expect_page(flow->url, 400, text);
-	expect_nothing_stored(host, "ana");
+	expect_no_link(host, "ana");
 	free(flow);
 	th_host_free(&host);
 }
@@ -170,15 +162,17 @@ static void callbacks_that_can_not_be_trusted_send_nothing(void **state)
 	(void)state;
 	expect_untrusted(host, consent, th_printf("code=%s", code), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&state=", code), ACCTLINK_BAD_CALLBACK);
-	expect_untrusted(host, consent, th_printf("code=%s&state=AAAAAAAAAAAAAAAAAAAAAAAAAAAA", code), ACCTLINK_FOREIGN_CALLBACK);
+	expect_untrusted(host, consent, th_printf("code=%s&state=AAAAAAAAAAAAAAAAAAAAAAAAAAAA", code),
+		ACCTLINK_FOREIGN_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&error=access_denied&state=%s", code, own), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&code=x&state=%s", code, own), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&state=%s&state=%s", code, own, own), ACCTLINK_BAD_CALLBACK);
 	/* Another session's: ana's browser with eve's state, eve's browser with ana's. */
 	expect_untrusted(host, consent, th_printf("%s", eve->params), ACCTLINK_FOREIGN_CALLBACK);
-	expect_status(th_callback(host, "eve", consent->params, eve->flow.cookie, NULL, &err), ACCTLINK_FOREIGN_CALLBACK, &err);
+	expect_status(th_callback(host, "eve", consent->params, eve->flow.cookie, NULL, &err), ACCTLINK_FOREIGN_CALLBACK,
+		&err);
 	expect_number(th_count(provider, "token", NULL), 0);
-	expect_nothing_stored(host, "ana");
+	expect_no_link(host, "ana");
 	/* None of that used the flow up; and a replay is told the first result, without a second exchange. */
 	expect_status(th_callback(host, "ana", consent->params, consent->flow.cookie, NULL, &err), ACCTLINK_OK, &err);
 	expect_status(th_callback(host, "ana", consent->params, consent->flow.cookie, NULL, &err), ACCTLINK_OK, &err);
@@ -186,6 +180,86 @@ static void callbacks_that_can_not_be_trusted_send_nothing(void **state)
 	free(code);
 	consent_free(&eve);
 	consent_free(&consent);
+	th_host_free(&host);
+}
+
+/* Where Akoya sends a browser whose consent URL was put together wrongly: the query of the redirect. */
+static char *sent_back(const char *url, const char *right, const char *wrong)
+{
+	const char *at = strstr(url, right);
+	struct th_browser *browser = th_browser_new(provider->ca_file);
+	struct th_answer answer;
+	char *altered;
+	char *query;
+
+	th_check(at != NULL, "%s is not in %s", right, url);
+	altered = th_printf("%.*s%s%s", (int)(at - url), url, wrong, at + strlen(right));
+	th_check(th_browser_go(browser, "GET", altered, NULL, NULL, &answer), "the bank does not answer");
+	th_check(answer.location != NULL && strchr(answer.location, '?') != NULL, "HTTP %ld without a way back",
+		answer.status);
+	query = th_printf("%s", strchr(answer.location, '?') + 1);
+	th_answer_clear(&answer);
+	free(altered);
+	th_browser_free(&browser);
+	return query;
+}
+
+/* An error that the browser brings: typed, told, counted, and nothing comes of it. Takes params. */
+static void expect_flow_failed(struct th_host *host, const struct th_flow *flow, char *params, const char *code,
+	const char *text)
+{
+	const size_t before = th_lines_count(host->events, "FLOW_FAILED user=ana");
+	acctlink_error err = { 0 };
+
+	expect_status(th_callback(host, "ana", params, flow->cookie, NULL, &err), ACCTLINK_FLOW_FAILED, &err);
+	expect_text(err.provider_code, code);
+	th_check(strstr(err.message, text) != NULL, "\"%s\" is not told: %s", text, err.message);
+	expect_number(th_lines_count(host->events, "FLOW_FAILED user=ana"), before + 1);
+	expect_number(th_count(provider, "token", NULL), 0);
+	expect_no_link(host, "ana");
+	free(params);
+}
+
+static void an_invalid_request_that_comes_back_is_told_and_stores_nothing(void **state)
+{
+	static const char words[] = "invalid_request: Invalid response type";
+	struct th_host *host = host_with(NULL);
+	struct th_flow *flow = calloc(1, sizeof(*flow));
+	char *longest = malloc(2001);
+	acctlink_error err = { 0 };
+
+	(void)state;
+	th_check(flow != NULL && longest != NULL, "no memory");
+	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
+	expect_flow_failed(host, flow, sent_back(flow->url, "response_type=code", "response_type=token"), "invalid_request",
+		words);
+	/* As the documents print it; and as much of it as fits into an error. */
+	memset(longest, 'w', 2000);
+	longest[2000] = '\0';
+	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
+	expect_flow_failed(host, flow, th_printf("error=invalid_request&error_description=Invalid+response+type+%s&state=%s",
+		longest, flow->state), "invalid_request", words);
+	free(longest);
+	free(flow);
+	th_host_free(&host);
+}
+
+static void an_invalid_scope_that_comes_back_is_told_and_stores_nothing(void **state)
+{
+	static const char words[] = "invalid_scope: Missing required scope(s) [\"openid\"].";
+	struct th_host *host = host_with(NULL);
+	struct th_flow *flow = calloc(1, sizeof(*flow));
+	acctlink_error err = { 0 };
+
+	(void)state;
+	th_check(flow != NULL, "no memory");
+	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
+	expect_flow_failed(host, flow, sent_back(flow->url, "scope=openid+", "scope="), "invalid_scope", words);
+	/* With the raw characters that the documents show. */
+	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
+	expect_flow_failed(host, flow, th_printf("error=invalid_scope&error_description="
+		"Missing+required+scope(s)+[\"openid\"].&state=%s", flow->state), "invalid_scope", words);
+	free(flow);
 	th_host_free(&host);
 }
 
@@ -202,10 +276,11 @@ static void a_user_who_says_no_is_no_fault(void **state)
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 	params = th_consent(provider, flow->url);
 	expect_status(th_callback(host, "ana", params, flow->cookie, NULL, &err), ACCTLINK_DENIED, &err);
+	expect_text(err.provider_code, "access_denied");
 	expect_number(th_lines_count(host->events, "DENIED user=ana"), 1);
 	expect_number(th_lines_count(host->events, "FLOW_FAILED"), 0);
 	expect_number(th_count(provider, "token", NULL), 0);
-	expect_nothing_stored(host, "ana");
+	expect_no_link(host, "ana");
 	free(params);
 	free(flow);
 	th_host_free(&host);
@@ -227,9 +302,7 @@ static void akoyas_passing_trouble_means_begin_again(void **state)
 		th_script(provider, "auth", NULL, 1, "{'error':'%s'}", errors[i]);
 		expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 		params = th_consent(provider, flow->url);
-		expect_status(th_callback(host, "ana", params, flow->cookie, NULL, &err), ACCTLINK_FLOW_FAILED, &err);
-		expect_text(err.provider_code, errors[i]);
-		free(params);
+		expect_flow_failed(host, flow, params, errors[i], errors[i]);
 	}
 	link_user(host, "ana", NULL);
 	expect_bearer(host, "ana", 1);
@@ -243,16 +316,21 @@ static void akoyas_passing_trouble_means_begin_again(void **state)
 static void expect_end(struct th_host *host, struct consent *consent, acctlink_status wanted, int http_status,
 	const char *code, const char *text)
 {
+	char *sent = th_param(consent->params, "code");
 	acctlink_error err = { 0 };
 
 	expect_status(th_callback(host, "ana", consent->params, consent->flow.cookie, NULL, &err), wanted, &err);
 	expect_number(err.http_status, http_status);
 	expect_text(err.provider_code, code);
 	th_check(strstr(err.message, text) != NULL, "\"%s\" is not told: %s", text, err.message);
+	th_check(strstr(err.message, CANARY) == NULL && strstr(err.message, sent) == NULL, "a secret is told: %s",
+		err.message);
+	expect_untold(host, "code", sent);
 	expect_status(th_callback(host, "ana", consent->params, consent->flow.cookie, NULL, &err), wanted, &err);
 	expect_text(err.provider_code, code);
 	expect_number(th_count(provider, "token", NULL), 1);
-	expect_nothing_stored(host, "ana");
+	expect_no_link(host, "ana");
+	free(sent);
 	consent_free(&consent);
 }
 
@@ -304,16 +382,15 @@ static void invalid_grant_without_a_description_ends_the_consent(void **state)
 
 static void a_wrong_client_secret_is_the_operators_fault_and_is_not_told(void **state)
 {
-	const struct th_config wrong = { .client_secret = "CANARY-0123456789-secret" };
+	const struct th_config wrong = { .client_secret = CANARY };
 	struct th_host *host = host_with(&wrong);
 	struct consent *consent = consent_at(host, "ana");
-	char *text;
 
 	(void)state;
 	expect_end(host, consent, ACCTLINK_CLIENT_REFUSED, 401, "invalid_client", "Invalid client credentials.");
-	text = th_lines_text(host->logs);
-	th_check(strstr(text, "CANARY") == NULL, "the secret is in the log");
-	free(text);
+	expect_number(th_lines_count(host->events, "FLOW_FAILED user=ana"), 1);
+	expect_untold(host, "client secret", CANARY);
+	expect_untold(host, "Basic header", "dGVzdC1jbGllbnQ6Q0FOQVJZ"); /* test-client:CANARY */
 	th_host_free(&host);
 }
 
@@ -327,6 +404,8 @@ int main(void)
 		page_test(a_client_or_redirect_uri_that_akoya_does_not_know_ends_on_its_own_page),
 		akoya_test(an_empty_client_or_redirect_uri_is_refused_in_the_config),
 		akoya_test(callbacks_that_can_not_be_trusted_send_nothing),
+		page_test(an_invalid_request_that_comes_back_is_told_and_stores_nothing),
+		page_test(an_invalid_scope_that_comes_back_is_told_and_stores_nothing),
 		akoya_test(a_user_who_says_no_is_no_fault),
 		akoya_test(akoyas_passing_trouble_means_begin_again),
 		akoya_test(an_expired_code_ends_the_consent_without_a_retry),

@@ -16,7 +16,7 @@ struct shared {
 	char *dir;
 	char *config_path;
 	struct th_clock *clock;
-	atomic_int *turned_away; /* calls that ended because the store was busy; all processes see it */
+	atomic_int *calls; /* that began, or ended in vain; all processes see it */
 };
 
 static void shared_new(struct shared *shared)
@@ -27,8 +27,8 @@ static void shared_new(struct shared *shared)
 	shared->dir = th_temp_dir();
 	shared->config_path = th_config_write(shared->dir, provider, &config);
 	shared->clock = th_clock_new();
-	shared->turned_away = mmap(NULL, sizeof(atomic_int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	th_check(shared->turned_away != MAP_FAILED, "mmap");
+	shared->calls = mmap(NULL, sizeof(atomic_int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	th_check(shared->calls != MAP_FAILED, "mmap");
 	host = th_host_open(shared->config_path, shared->clock);
 	link_user(host, "ana", NULL);
 	th_advance(host, provider, DAY);
@@ -37,7 +37,7 @@ static void shared_new(struct shared *shared)
 
 static void shared_free(struct shared *shared)
 {
-	munmap(shared->turned_away, sizeof(atomic_int));
+	munmap(shared->calls, sizeof(atomic_int));
 	th_clock_free(&shared->clock);
 	free(shared->config_path);
 	free(shared->dir);
@@ -45,24 +45,38 @@ static void shared_free(struct shared *shared)
 
 /* ---- at the moment of expiry ------------------------------------------------------------------- */
 
+struct asking {
+	struct th_host *host;
+	atomic_int *calls;
+};
+
 static void ask_once(void *ctx, unsigned i)
 {
+	const struct asking *asking = ctx;
 	acctlink_bearer_info info = ACCTLINK_BEARER_INFO_INIT;
-	char *bearer = th_must_bearer(ctx, "ana", "mikomo", &info);
+	char *bearer;
 
 	(void)i;
-	th_check(info.generation == 2, "generation %llu", (unsigned long long)info.generation);
+	atomic_fetch_add(asking->calls, 1);
+	bearer = th_must_bearer(asking->host, "ana", "mikomo", &info);
+	expect_number(info.generation, 2);
+	expect_number(th_userinfo(provider, bearer), 200);
 	free(bearer);
 }
 
 static int ask_with_two_threads(void *ctx)
 {
 	const struct shared *shared = ctx;
-	struct th_host *host = th_host_open(shared->config_path, shared->clock);
+	struct asking asking = { th_host_open(shared->config_path, shared->clock), shared->calls };
 
-	th_parallel(2, ask_once, host);
-	th_host_free(&host);
+	th_parallel(2, ask_once, &asking);
+	th_host_free(&asking.host);
 	return 0;
+}
+
+static bool all_four_ask(void *ctx)
+{
+	return atomic_load(((struct shared *)ctx)->calls) == 4;
 }
 
 static void two_threads_of_two_processes_that_ask_at_expiry_cost_one_refresh(void **state)
@@ -77,6 +91,8 @@ static void two_threads_of_two_processes_that_ask_at_expiry_cost_one_refresh(voi
 	for (i = 0; i < 2; i++)
 		pids[i] = th_fork(ask_with_two_threads, &shared);
 	th_wait_held(provider, "both", 1);
+	th_wait_until(all_four_ask, &shared, 20000, "two threads in each of two processes");
+	expect_number(refreshes(), 1);
 	th_release(provider, "both");
 	for (i = 0; i < 2; i++)
 		th_join(pids[i], 30000);
@@ -109,9 +125,9 @@ static void unlock_store(sqlite3 *db)
 static int ask_and_be_killed(void *ctx)
 {
 	const struct shared *shared = ctx;
-	struct th_host *host = th_host_open(shared->config_path, shared->clock);
+	struct asking asking = { th_host_open(shared->config_path, shared->clock), shared->calls };
 
-	ask_once(host, 0);
+	ask_once(&asking, 0);
 	return 0;
 }
 
@@ -119,7 +135,8 @@ static void kill_it(pid_t pid)
 {
 	int status = 0;
 
-	th_check(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status), "the child was not killed");
+	th_check(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status)
+		&& WTERMSIG(status) == SIGKILL, "the child was not killed");
 }
 
 static bool answered(void *ctx)
@@ -178,14 +195,14 @@ static int ask_in_vain(void *ctx)
 	args.deadline_ms = 200;
 	for (;;) {
 		th_check(host->api.get_bearer(host->handle, &args, buf, sizeof(buf), NULL, NULL) != ACCTLINK_OK, "a bearer");
-		atomic_fetch_add(shared->turned_away, 1);
+		atomic_fetch_add(shared->calls, 1);
 	}
 	return 0;
 }
 
 static bool tried_in_vain(void *ctx)
 {
-	return atomic_load(((struct shared *)ctx)->turned_away) >= 3;
+	return atomic_load(((struct shared *)ctx)->calls) >= 3;
 }
 
 static void a_process_killed_before_it_could_send_costs_nothing(void **state)

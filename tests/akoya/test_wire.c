@@ -6,6 +6,8 @@
  */
 #include "akoya.h"
 
+#include <sqlite3.h>
+
 /* ---- forms, to the letter --------------------------------------------------------- */
 
 /* The names of a query or body in order, joined by spaces. */
@@ -115,43 +117,6 @@ static void the_connector_is_required_and_sent_as_it_is_given(void **state)
 	expect_status(th_begin(host, "ana", "Mikomo & Sons/1", flow, &err), ACCTLINK_OK, &err);
 	expect_param(flow->url, "connector", "Mikomo & Sons/1");
 	th_check(strstr(flow->url, "&connector=Mikomo+%26+Sons%2F1") != NULL, "it is encoded otherwise: %s", flow->url);
-	free(flow);
-	th_host_free(&host);
-}
-
-static void akoyas_error_redirects_are_understood(void **state)
-{
-	static const struct {
-		const char *params;
-		acctlink_status rc;
-		const char *code;
-		const char *text;
-	} redirects[] = {
-		{ "error=invalid_request&error_description=Invalid+response+type", ACCTLINK_FLOW_FAILED, "invalid_request",
-			"Invalid response type" },
-		{ "error=invalid_scope&error_description=Missing+required+scope(s)+[\"openid\"].", ACCTLINK_FLOW_FAILED,
-			"invalid_scope", "Missing required scope(s) [\"openid\"]." },
-		{ "error=access_denied", ACCTLINK_DENIED, "access_denied", "access_denied" },
-		{ "error=server_error", ACCTLINK_FLOW_FAILED, "server_error", "server_error" },
-		{ "error=temporarily_unavailable", ACCTLINK_FLOW_FAILED, "temporarily_unavailable", "temporarily_unavailable" },
-	};
-	struct th_host *host = host_with(NULL);
-	struct th_flow *flow = calloc(1, sizeof(*flow));
-
-	(void)state;
-	th_check(flow != NULL, "no memory");
-	for (size_t i = 0; i < sizeof(redirects) / sizeof(redirects[0]); i++) {
-		acctlink_error err = { 0 };
-		char *params;
-
-		expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
-		params = th_printf("%s&state=%s", redirects[i].params, flow->state);
-		expect_status(th_callback(host, "ana", params, flow->cookie, NULL, &err), redirects[i].rc, &err);
-		expect_text(err.provider_code, redirects[i].code);
-		th_check(strstr(err.message, redirects[i].text) != NULL, "\"%s\" is not told: %s", redirects[i].text, err.message);
-		free(params);
-	}
-	expect_number(th_count(provider, "token", NULL), 0);
 	free(flow);
 	th_host_free(&host);
 }
@@ -413,103 +378,234 @@ static void a_claimed_token_ends_the_link_in_each_of_its_wordings(void **state)
 	th_host_free(&host);
 }
 
-static void what_is_our_own_fault_or_a_passing_one_keeps_the_link(void **state)
+/* What a refresh is answered, and what becomes of it. */
+struct fault {
+	const char *answer;
+	acctlink_status rc;
+	int32_t reason;
+	int32_t http_status;
+	const char *code;
+	int32_t claim; /* ACCTLINK_CLAIM_UNKNOWN where the bank may have spent the token */
+};
+
+/* The fault is told, the link stays, and the same token is sent again when its time has come. */
+static void expect_link_kept(const struct fault *fault)
 {
-	static const struct {
-		const char *answer;
-		acctlink_status rc;
-		int32_t reason;
-	} answers[] = {
-		{ "{'status':400,'json':{'error':'invalid_request','error_description':'No refresh token in request.'}}",
-			ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT },
-		{ "{'status':400,'json':{'error':'invalid_request','error_description':'missing parameter refresh_token'}}",
-			ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT },
-		{ "{'status':400,'json':{'error':'invalid_request'}}",
-			ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT },
-		{ "{'status':401,'json':{'error':'invalid_client','error_description':'Invalid client credentials.'}}",
-			ACCTLINK_CLIENT_REFUSED, ACCTLINK_REASON_CLIENT_REFUSED },
-		{ "{'status':500,'json':{'error':'invalid_request'}}",
-			ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_OUTCOME_UNKNOWN },
-		{ "{'status':500,'json':{'error':'invalid_request','error_description':'" CLAIMED "'}}",
-			ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_OUTCOME_UNKNOWN },
-		{ "{'status':200,'body':''}", ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_OUTCOME_UNKNOWN },
-		{ "{'status':503,'body':''}", ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_PROVIDER_DOWN },
-		{ "{'status':403,'content_type':'text/html','body':'<html>challenge</html>'}",
-			ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_PROVIDER_DOWN },
+	struct th_host *host = host_with(NULL);
+	acctlink_error err = { 0 };
+	char *hash;
+
+	be_akoya(NULL);
+	link_user(host, "ana", NULL);
+	hash = th_grant_current(provider, -1);
+	th_advance(host, provider, DAY);
+	th_script(provider, "token", "refresh_token", 1, "%s", fault->answer);
+	expect_status(denied(host, "ana", &err), fault->rc, &err);
+	expect_number(err.http_status, fault->http_status);
+	expect_text(err.provider_code, fault->code);
+	expect_state(host, "ana", ACCTLINK_STATE_STALE, fault->reason);
+	expect_number(look(host, "ana").claim, fault->claim);
+	expect_number(refreshes(), 1);
+	th_advance(host, provider, HOURS(2));
+	expect_bearer(host, "ana", 2);
+	expect_state(host, "ana", ACCTLINK_STATE_LINKED, ACCTLINK_REASON_NONE);
+	expect_number(refreshes(), 2);
+	expect_number(th_arrivals(provider, hash), 2); /* the same token: it had not been spent */
+	expect_number(th_lines_count(host->events, "STALE user=ana"), 1);
+	expect_number(th_lines_count(host->events, "HEALED user=ana"), 1);
+	expect_number(th_lines_count(host->events, "RELINK_REQUIRED"), 0);
+	free(hash);
+	th_host_free(&host);
+}
+
+static void a_request_that_akoya_calls_malformed_is_our_own_fault_and_keeps_the_link(void **state)
+{
+	static const char *const answers[] = {
+		"{'status':400,'json':{'error':'invalid_request','error_description':'No refresh token in request.'}}",
+		"{'status':400,'json':{'error':'invalid_request','error_description':'missing parameter refresh_token'}}",
+		"{'status':400,'json':{'error':'invalid_request'}}",
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
-		struct th_host *host = host_with(NULL);
-		acctlink_error err = { 0 };
-		char *hash;
+		const struct fault fault = { answers[i], ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT, 400, "invalid_request",
+			ACCTLINK_CLAIM_NONE };
 
-		be_akoya(NULL);
-		link_user(host, "ana", NULL);
-		hash = th_grant_current(provider, -1);
-		th_advance(host, provider, DAY);
-		th_script(provider, "token", "refresh_token", 1, "%s", answers[i].answer);
-		expect_status(denied(host, "ana", &err), answers[i].rc, &err);
-		expect_state(host, "ana", ACCTLINK_STATE_STALE, answers[i].reason);
-		expect_number(th_lines_count(host->events, "RELINK_REQUIRED"), 0);
-		th_advance(host, provider, HOURS(2));
-		expect_bearer(host, "ana", 2);
-		expect_state(host, "ana", ACCTLINK_STATE_LINKED, ACCTLINK_REASON_NONE);
-		expect_number(th_arrivals(provider, hash), 2); /* the same token: it had not been spent */
-		free(hash);
-		th_host_free(&host);
+		expect_link_kept(&fault);
 	}
+}
+
+static void a_500_that_says_invalid_request_is_a_passing_fault_and_keeps_the_link(void **state)
+{
+	static const char *const answers[] = {
+		"{'status':500,'json':{'error':'invalid_request'}}",
+		"{'status':500,'json':{'error':'invalid_request','error_description':'" CLAIMED "'}}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		const struct fault fault = { answers[i], ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_OUTCOME_UNKNOWN, 500,
+			"invalid_request", ACCTLINK_CLAIM_UNKNOWN };
+
+		expect_link_kept(&fault);
+	}
+}
+
+static void an_answer_from_before_the_token_endpoint_keeps_the_link(void **state)
+{
+	static const struct fault faults[] = {
+		{ "{'status':503,'body':''}", ACCTLINK_PROVIDER_DOWN,
+			ACCTLINK_REASON_PROVIDER_DOWN, 503, "http_503", ACCTLINK_CLAIM_NONE },
+		{ "{'status':403,'content_type':'text/html','body':'<html>challenge</html>'}", ACCTLINK_PROVIDER_DOWN,
+			ACCTLINK_REASON_PROVIDER_DOWN, 403, "http_403", ACCTLINK_CLAIM_NONE },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		expect_link_kept(&faults[i]);
+}
+
+/* The secret was changed at Akoya and not here. */
+static void a_refused_client_keeps_every_link_and_is_asked_for_none_of_them(void **state)
+{
+	struct th_host *host = host_with(NULL);
+	acctlink_error err = { 0 };
+	char *hash;
+
+	(void)state;
+	link_user(host, "ana", NULL);
+	hash = th_grant_current(provider, -1);
+	th_control(provider, "{'set':{'sub':'another-login'}}");
+	link_user(host, "ben", NULL);
+	th_advance(host, provider, DAY);
+	th_control(provider, "{'set':{'clients':{'test-client':'another secret'}}}");
+	expect_status(denied(host, "ana", &err), ACCTLINK_CLIENT_REFUSED, &err);
+	expect_number(err.http_status, 401);
+	expect_text(err.provider_code, "invalid_client");
+	expect_state(host, "ana", ACCTLINK_STATE_STALE, ACCTLINK_REASON_CLIENT_REFUSED);
+	/* It is the client that is wrong, so nobody's link would fare better. */
+	expect_status(denied(host, "ben", &err), ACCTLINK_CLIENT_REFUSED, &err);
+	expect_status(denied(host, "ana", &err), ACCTLINK_CLIENT_REFUSED, &err);
+	expect_number(refreshes(), 1);
+	expect_number(th_lines_count(host->events, "CLIENT_REFUSED"), 1);
+	expect_untold(host, "client secret", "test-secret");
+	th_control(provider, "{'set':{'clients':null}}");
+	th_advance(host, provider, HOURS(2));
+	expect_bearer(host, "ana", 2);
+	expect_bearer(host, "ben", 2);
+	expect_state(host, "ana", ACCTLINK_STATE_LINKED, ACCTLINK_REASON_NONE);
+	expect_state(host, "ben", ACCTLINK_STATE_LINKED, ACCTLINK_REASON_NONE);
+	expect_number(th_arrivals(provider, hash), 2); /* the refused one and the good one */
+	expect_number(th_lines_count(host->events, "RELINK_REQUIRED"), 0);
+	free(hash);
+	th_host_free(&host);
 }
 
 /* ---- what a revocation may be answered --------------------------------------------------------- */
 
-static void whatever_the_revocation_is_answered_the_link_is_gone_here(void **state)
+static struct th_host *linked_with_a_bearer(void)
 {
-	static const struct {
-		const char *answer;
-		int32_t revocation;
-		const char *told;
-	} answers[] = {
-		/* a field or the secret missing, or a token that is not ours */
-		{ "{'status':400,'json':{'error':'invalid_request'}}", ACCTLINK_REVOCATION_REFUSED, "invalid_request" },
-		/* another hint; ours is shown by the request below */
-		{ "{'status':400,'json':{'error':'unsupported_token_type'}}", ACCTLINK_REVOCATION_REFUSED,
-			"unsupported_token_type" },
-		/* a wrong secret: the operator's fault, kept until it is mended */
-		{ "{'status':401,'json':{'error':'unauthorized_client'}}", ACCTLINK_REVOCATION_PENDING, "unauthorized_client" },
-		{ "{'status':503,'body':''}", ACCTLINK_REVOCATION_PENDING, NULL },
-	};
+	struct th_host *host = host_with(NULL);
+
+	be_akoya(NULL);
+	link_user(host, "ana", NULL);
+	expect_bearer(host, "ana", 1);
+	return host;
+}
+
+/* Whatever the bank says: one request with the hint, and the link is gone here, also after a restart. */
+static void expect_unlinked(struct th_host *host, int32_t revocation, const char *told)
+{
+	acctlink_unlink_result ended;
+	acctlink_error err = { 0 };
+	char *body;
+
+	expect_status(th_unlink(host, "ana", "mikomo", &ended, &err), ACCTLINK_OK, &err);
+	expect_number(ended.revocation, revocation);
+	expect_number(revocations(), 1);
+	body = th_request_body(provider, "revoke", 0);
+	expect_param(body, "token_type_hint", "refresh_token");
+	expect_no_link(host, "ana");
+	expect_number(th_lines_count(host->events, "UNLINKED user=ana"), 1);
+	th_check(th_lines_contain(host->logs, told), "%s is not in the log", told);
+	th_host_restart(host);
+	expect_no_link(host, "ana");
+	free(body);
+}
+
+static int links_stored(const struct th_host *host)
+{
+	char *path = th_printf("%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
+	sqlite3_stmt *statement = NULL;
+	sqlite3 *db = NULL;
+	int count;
+
+	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK, "open %s", path);
+	sqlite3_busy_timeout(db, 10000);
+	th_check(sqlite3_prepare_v2(db, "SELECT count(*) FROM link", -1, &statement, NULL) == SQLITE_OK
+		&& sqlite3_step(statement) == SQLITE_ROW, "%s", sqlite3_errmsg(db));
+	count = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	sqlite3_close(db);
+	free(path);
+	return count;
+}
+
+static bool nothing_is_stored(void *ctx)
+{
+	return links_stored(ctx) == 0;
+}
+
+/* Refused for good: not asked again, the tombstone goes after a day, and with it the tokens. */
+static void expect_wiped(struct th_host *host)
+{
+	th_advance(host, provider, DAY);
+	th_wait_until(nothing_is_stored, host, 20000, "the row's end");
+	expect_number(revocations(), 1);
+	expect_number(th_lines_count(host->events, "REVOKED user=ana"), 0);
+}
+
+static void a_revocation_that_akoya_calls_incomplete_is_reported_and_the_link_is_wiped(void **state)
+{
+	struct th_host *host = linked_with_a_bearer();
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
-		struct th_host *host = host_with(NULL);
-		acctlink_unlink_result ended;
-		acctlink_error err = { 0 };
-		const bool pending = answers[i].revocation == ACCTLINK_REVOCATION_PENDING;
-		char *body;
+	/* a field or the secret is missing, or the token is not ours */
+	th_script(provider, "revoke", NULL, 1, "{'status':400,'json':{'error':'invalid_request'}}");
+	expect_unlinked(host, ACCTLINK_REVOCATION_REFUSED, "invalid_request");
+	expect_wiped(host);
+	th_host_free(&host);
+}
 
-		be_akoya(NULL);
-		link_user(host, "ana", NULL);
-		expect_bearer(host, "ana", 1);
-		th_script(provider, "revoke", NULL, 1, "%s", answers[i].answer);
-		expect_status(th_unlink(host, "ana", "mikomo", &ended, &err), ACCTLINK_OK, &err);
-		expect_number(ended.revocation, answers[i].revocation);
-		expect_number(revocations(), 1);
-		body = th_request_body(provider, "revoke", 0);
-		expect_param(body, "token_type_hint", "refresh_token");
-		expect_status(denied(host, "ana", &err), ACCTLINK_NOT_LINKED, &err);
-		expect_number(th_lines_count(host->events, "UNLINKED user=ana"), 1);
-		if (answers[i].told != NULL)
-			th_check(th_lines_contain(host->logs, answers[i].told), "%s is not in the log", answers[i].told);
-		if (pending) {
-			th_advance(host, provider, MINUTES(6));
-			th_wait_event(host, "REVOKED user=ana", 1);
-			expect_number(revocations(), 2);
-			th_check(!th_grant_alive(provider, -1), "the grant lives on");
-		}
-		free(body);
-		th_host_free(&host);
-	}
+static void a_revocation_with_a_wrong_secret_is_reported_and_made_up_for_when_it_is_mended(void **state)
+{
+	struct th_host *host = linked_with_a_bearer();
+
+	(void)state;
+	th_control(provider, "{'set':{'clients':{'test-client':'another secret'}}}");
+	expect_unlinked(host, ACCTLINK_REVOCATION_PENDING, "unauthorized_client");
+	expect_header("revoke", "status", "401");
+	expect_untold(host, "client secret", "test-secret");
+	th_check(th_grant_alive(provider, -1), "a refused client ended the grant");
+	th_control(provider, "{'set':{'clients':null}}");
+	th_advance(host, provider, MINUTES(6));
+	th_wait_event(host, "REVOKED user=ana", 1);
+	expect_number(revocations(), 2);
+	th_check(!th_grant_alive(provider, -1), "the grant lives on");
+	th_advance(host, provider, DAY);
+	th_wait_until(nothing_is_stored, host, 20000, "the row's end");
+	th_host_free(&host);
+}
+
+static void a_revocation_whose_hint_is_refused_is_reported_and_the_link_is_wiped(void **state)
+{
+	struct th_host *host = linked_with_a_bearer();
+
+	(void)state;
+	th_script(provider, "revoke", NULL, 1, "{'status':400,'json':{'error':'unsupported_token_type'}}");
+	expect_unlinked(host, ACCTLINK_REVOCATION_REFUSED, "unsupported_token_type");
+	expect_wiped(host);
+	th_host_free(&host);
 }
 
 /* ---- the data API says 602 ------------------------------------------------------------------------ */
@@ -732,7 +828,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		akoya_test(the_consent_url_is_akoyas),
 		akoya_test(the_connector_is_required_and_sent_as_it_is_given),
-		akoya_test(akoyas_error_redirects_are_understood),
 		akoya_test(the_exchange_authenticates_with_basic_only),
 		akoya_test(the_refresh_has_its_credentials_in_the_body_only),
 		akoya_test(odd_credentials_are_encoded_once_in_each_place),
@@ -742,8 +837,13 @@ int main(void)
 		akoya_test(an_id_token_with_thousands_of_accounts_passes_whole),
 		akoya_test(a_refresh_without_an_id_token_leaves_no_bearer_but_keeps_the_tokens),
 		akoya_test(a_claimed_token_ends_the_link_in_each_of_its_wordings),
-		akoya_test(what_is_our_own_fault_or_a_passing_one_keeps_the_link),
-		akoya_test(whatever_the_revocation_is_answered_the_link_is_gone_here),
+		akoya_test(a_refused_client_keeps_every_link_and_is_asked_for_none_of_them),
+		akoya_test(a_request_that_akoya_calls_malformed_is_our_own_fault_and_keeps_the_link),
+		akoya_test(a_500_that_says_invalid_request_is_a_passing_fault_and_keeps_the_link),
+		akoya_test(an_answer_from_before_the_token_endpoint_keeps_the_link),
+		akoya_test(a_revocation_that_akoya_calls_incomplete_is_reported_and_the_link_is_wiped),
+		akoya_test(a_revocation_with_a_wrong_secret_is_reported_and_made_up_for_when_it_is_mended),
+		akoya_test(a_revocation_whose_hint_is_refused_is_reported_and_the_link_is_wiped),
 		akoya_test(a_602_after_the_customer_revoked_asks_for_a_new_consent),
 		akoya_test(a_602_for_an_early_end_is_cured_by_one_refresh),
 		akoya_test(a_second_user_with_the_same_login_takes_the_grant_over),
