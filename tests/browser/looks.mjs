@@ -182,6 +182,7 @@ async function walkByKeyboard(page) {
 
 // Throws with everything that is wrong with the page as it stands.
 export async function look(page, name) {
+	await page.waitForLoadState('load'); // its stylesheet too
 	const before = page.viewportSize();
 	const bad = [];
 	const note = (where, complaints) => complaints.forEach((text) => bad.push(`${name} ${where}: ${text}`));
