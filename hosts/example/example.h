@@ -50,6 +50,7 @@ const struct ex_institution *ex_institution(const struct ex_host *host, const ch
 
 char *ex_printf(const char *fmt, ...) EX_PRINTF(1, 2); /* for free(); ends the program without memory */
 char *ex_html(const char *text);                       /* escaped for text and attributes */
+void ex_form_decode(char *text);                       /* a name or value of a form, in place */
 char *ex_form_value(const char *form, const char *name); /* decoded; NULL if absent */
 char *ex_random(void);                                 /* 128 bits, hex */
 /* Text that grows. */
@@ -63,6 +64,7 @@ void ex_add(struct ex_text *to, const char *fmt, ...) EX_PRINTF(2, 3);
 
 struct ex_flash {
 	int32_t status;    /* 0: good news */
+	bool again;        /* the very address of the page may be asked for once more */
 	char title[160];
 	char text[700];
 };

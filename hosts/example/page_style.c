@@ -48,6 +48,7 @@ const char ex_style[] =
 	".flash { margin: .6rem 0 0; padding: .9rem 1.1rem; border-radius: .8rem; border-left: .35rem solid; }\n"
 	".flash h2 { margin-bottom: .15rem; font-size: 1.05rem; }\n"
 	".flash p { margin: 0; overflow-wrap: anywhere; }\n"
+	".flash .button { margin-top: .7rem; }\n"
 	".flash + p { margin-top: 1.4rem; }\n"
 	".flash.ok { background: var(--good-page); border-color: var(--good); }\n"
 	".flash.error { background: var(--bad-page); border-color: var(--bad); }\n"

@@ -54,7 +54,8 @@ static void add_flash(struct ex_text *page, const struct ex_flash *flash)
 	add_html(page, flash->title);
 	ex_add(page, "</h2><p>");
 	add_html(page, flash->text);
-	ex_add(page, "</p></section>\n");
+	/* An empty href is the page's own address, which is not written into it: it may have a code. */
+	ex_add(page, "</p>%s</section>\n", flash->again ? "<a class=\"button\" href=\"\">Try again</a>" : "");
 }
 
 /* ---- times -------------------------------------------------------------------------------- */
@@ -215,7 +216,8 @@ static void add_accounts_link(struct ex_text *page, const struct ex_institution 
 static void add_actions(struct ex_text *page, const struct ex_session *session, const struct ex_institution *institution,
 	const struct ex_link *link)
 {
-	const bool usable = link->linked && link->state != ACCTLINK_STATE_SUPERSEDED;
+	const bool over = !link->linked || link->state == ACCTLINK_STATE_UNLINKING;
+	const bool usable = !over && link->state != ACCTLINK_STATE_SUPERSEDED;
 
 	ex_add(page, "<div class=\"actions\">");
 	if (!usable) {
@@ -227,7 +229,7 @@ static void add_actions(struct ex_text *page, const struct ex_session *session, 
 		add_button(page, session, institution, "renew", "Renew", "");
 		add_button(page, session, institution, "refresh", "Refresh", "");
 	}
-	if (link->linked)
+	if (!over)
 		add_button(page, session, institution, "unlink", "Unlink", "danger");
 	ex_add(page, "</div>");
 }
@@ -466,6 +468,25 @@ char *ex_page_problem(const struct ex_host *host, const struct ex_session *sessi
 	return close_page(&page);
 }
 
+/* One pair of a form as a hidden field, so that a browser posts it again as it was. */
+static void add_field(struct ex_text *page, const char *pair, size_t len)
+{
+	const size_t name_len = strcspn(pair, "=&");
+	const size_t skip = name_len < len ? name_len + 1 : len;
+	char *name = ex_printf("%.*s", (int)name_len, pair);
+	char *value = ex_printf("%.*s", (int)(len - skip), pair + skip);
+
+	ex_form_decode(name);
+	ex_form_decode(value);
+	ex_add(page, "<input type=\"hidden\" name=\"");
+	add_html(page, name);
+	ex_add(page, "\" value=\"");
+	add_html(page, value);
+	ex_add(page, "\">");
+	ex_wipe(&value); /* may be a code */
+	free(name);
+}
+
 char *ex_page_repost(const char *form_body, const char *nonce)
 {
 	static const struct ex_session nobody;
@@ -476,20 +497,8 @@ char *ex_page_repost(const char *form_body, const char *nonce)
 	ex_add(&page, "<h1>One moment</h1><p>The bank has sent you back.</p><form id=\"again\" method=\"post\" action=\"/callback\">");
 	while (*at != '\0') {
 		const size_t len = strcspn(at, "&");
-		char *name = ex_printf("%.*s", (int)strcspn(at, "=&"), at);
-		char *pair = ex_printf("%.*s", (int)len, at);
-		char *value = ex_form_value(pair, name);
 
-		if (*name != '\0' && value != NULL) {
-			ex_add(&page, "<input type=\"hidden\" name=\"");
-			add_html(&page, name);
-			ex_add(&page, "\" value=\"");
-			add_html(&page, value);
-			ex_add(&page, "\">");
-		}
-		free(value);
-		free(pair);
-		free(name);
+		add_field(&page, at, len);
 		at += len + (at[len] == '&');
 	}
 	ex_add(&page, "<button class=\"main\">Continue</button></form><script nonce=\"%s\">document.getElementById('again')"

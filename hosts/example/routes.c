@@ -202,6 +202,24 @@ static void go_home_linked(struct visit *visit, const acctlink_callback_result *
 	free(text);
 }
 
+/* The consent is not lost: the same callback brings it once the bank answers again, or
+ * what was sent has come to its end. So there is no redirect: the browser stays at the
+ * callback's address, and a reload asks again. */
+static void stay_at_callback(struct visit *visit, acctlink_status status, const acctlink_error *err)
+{
+	struct ex_flash *flash = &visit->session.flash;
+	size_t len;
+
+	note(visit, err);
+	ex_explain(status, err, flash);
+	flash->again = strcmp(visit->req->method, "GET") == 0;
+	len = strlen(flash->text);
+	if (!flash->again) /* a link would not post the form */
+		snprintf(flash->text + len, sizeof(flash->text) - len, " To try again, reload this page.");
+	show_home(visit);
+	visit->answer->status = 503;
+}
+
 static void finish_consent(struct visit *visit, const char *params)
 {
 	acctlink_callback_result result;
@@ -211,6 +229,8 @@ static void finish_consent(struct visit *visit, const char *params)
 
 	if (status == ACCTLINK_OK)
 		go_home_linked(visit, &result);
+	else if (status / 100 == ACCTLINK_TIMED_OUT / 100) /* time will help, not a new consent */
+		stay_at_callback(visit, status, &err);
 	else
 		go_home_sorry(visit, status, &err);
 }
@@ -288,8 +308,8 @@ static void visit_refresh(struct visit *visit)
 	} else if (info.generation > before.generation) {
 		go_home_glad(visit, visit->institution->title, "is refreshed", "The bank has given a new token set for the old one.");
 	} else {
-		const struct ex_flash flash = { ACCTLINK_PROVIDER_DOWN, "No refresh just now",
-			"The bearer at hand is still good, and the bank gave no other." };
+		const struct ex_flash flash = { .status = ACCTLINK_PROVIDER_DOWN, .title = "No refresh just now",
+			.text = "The bearer at hand is still good, and the bank gave no other." };
 
 		go_home(visit, &flash);
 	}
@@ -335,8 +355,8 @@ static void visit_accounts(struct visit *visit)
 		return;
 	}
 	if (accounts.json == NULL)
-		visit->session.flash = (struct ex_flash){ ACCTLINK_PROVIDER_DOWN, "No accounts just now",
-			"Your link is as it was. Try again in a while." };
+		visit->session.flash = (struct ex_flash){ .status = ACCTLINK_PROVIDER_DOWN, .again = true,
+			.title = "No accounts just now", .text = "Your link is as it was. Try again in a while." };
 	show(visit, accounts.json != NULL ? 200 : 502,
 		ex_page_accounts(visit->host, &visit->session, visit->institution, &accounts));
 	json_object_put(accounts.json);

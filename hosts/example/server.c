@@ -24,6 +24,7 @@
  * nothing is heard of it, so the answer must be ready before ANSWER_S. */
 enum { IDLE_S = 15, ANSWER_S = 90, DRAIN_S = 40, CONNECTIONS_MAX = 400, STACK = 1024 * 1024, BACKLOG = 128 };
 #define BODY_MAX ((size_t)64 * 1024)
+#define SWALLOW_MAX ((size_t)1024 * 1024) /* of a body that is too long, before the line is cut */
 #define HEAD_MAX ((size_t)64 * 1024)
 
 /* One request as it comes in. */
@@ -32,6 +33,7 @@ struct call {
 	char *query; /* raw */
 	struct ex_text body;
 	struct ex_text cookies;
+	size_t came; /* of the body */
 	bool begun;
 	bool too_long;
 	bool no_text; /* a NUL in the body */
@@ -75,14 +77,18 @@ static enum MHD_Result add_cookies(void *ctx, enum MHD_ValueKind kind, const cha
 	return MHD_YES;
 }
 
-static void take_part(struct call *call, const char *data, size_t len)
+/* False: enough of it. A body that is a bit too long is read to its end, since many a
+ * client hears no answer before that. */
+static bool take_part(struct call *call, const char *data, size_t len)
 {
+	call->came += len;
 	if (call->too_long || len > BODY_MAX - call->body.len)
 		call->too_long = true;
 	else if (memchr(data, '\0', len) != NULL)
 		call->no_text = true;
 	else
 		ex_add(&call->body, "%.*s", (int)len, data);
+	return call->came <= SWALLOW_MAX;
 }
 
 /* False: the program is ending. */
@@ -196,9 +202,10 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
 		return MHD_YES;
 	}
 	if (*size > 0) {
-		take_part(call, data, *size);
+		const bool go_on = take_part(call, data, *size);
+
 		*size = 0;
-		return MHD_YES;
+		return go_on ? MHD_YES : MHD_NO;
 	}
 	if (call->too_long)
 		return send_plain(connection, 413, "That is too long.\n");

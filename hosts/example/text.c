@@ -105,7 +105,7 @@ static int hex_digit(char c)
 }
 
 /* application/x-www-form-urlencoded, in place. What is no %XX, and a NUL, stay as they are. */
-static void decode(char *text)
+void ex_form_decode(char *text)
 {
 	const char *from = text;
 	char *to = text;
@@ -135,14 +135,14 @@ char *ex_form_value(const char *form, const char *name)
 		char *given = ex_printf("%.*s", (int)name_len, at);
 		bool is;
 
-		decode(given);
+		ex_form_decode(given);
 		is = strcmp(given, name) == 0;
 		free(given);
 		if (is) {
 			const size_t skip = name_len < len ? name_len + 1 : len;
 			char *value = ex_printf("%.*s", (int)(len - skip), at + skip);
 
-			decode(value);
+			ex_form_decode(value);
 			return value;
 		}
 		at += len + (at[len] == '&');

@@ -533,36 +533,46 @@ static void expect_unlinked(struct th_host *host, int32_t revocation, const char
 	free(body);
 }
 
-static int links_stored(const struct th_host *host)
+/* One number that the store tells; 0 if it tells none. */
+static int stored(const struct th_host *host, const char *sql)
 {
 	char *path = th_printf("%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
 	sqlite3_stmt *statement = NULL;
 	sqlite3 *db = NULL;
-	int count;
+	int number = 0;
 
 	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK, "open %s", path);
 	sqlite3_busy_timeout(db, 10000);
-	th_check(sqlite3_prepare_v2(db, "SELECT count(*) FROM link", -1, &statement, NULL) == SQLITE_OK
-		&& sqlite3_step(statement) == SQLITE_ROW, "%s", sqlite3_errmsg(db));
-	count = sqlite3_column_int(statement, 0);
+	th_check(sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK, "%s: %s", sql, sqlite3_errmsg(db));
+	if (sqlite3_step(statement) == SQLITE_ROW)
+		number = sqlite3_column_int(statement, 0);
 	sqlite3_finalize(statement);
 	sqlite3_close(db);
 	free(path);
-	return count;
+	return number;
 }
 
-static bool nothing_is_stored(void *ctx)
+static bool no_link_is_stored(void *ctx)
 {
-	return links_stored(ctx) == 0;
+	return stored(ctx, "SELECT count(*) FROM link") == 0;
 }
 
-/* Refused for good: not asked again, the tombstone goes after a day, and with it the tokens. */
-static void expect_wiped(struct th_host *host)
+/* A definite refusal: the tokens go at once, the row that tells other processes of it after a day, and
+ * nothing more is asked. */
+static void expect_wiped(struct th_host *host, int32_t revocation, const char *told)
 {
+	static const char sealed[] = "SELECT length(sealed) FROM link";
+	char *bearer = th_must_bearer(host, "ana", "mikomo", NULL);
+	const int before = stored(host, sealed);
+
+	expect_unlinked(host, revocation, told);
+	th_check(before - stored(host, sealed) > (int)strlen(bearer), "%d bytes were sealed, %d still are; the bearer has %zu",
+		before, stored(host, sealed), strlen(bearer));
 	th_advance(host, provider, DAY);
-	th_wait_until(nothing_is_stored, host, 20000, "the row's end");
+	th_wait_until(no_link_is_stored, host, 20000, "the row's end");
 	expect_number(revocations(), 1);
 	expect_number(th_lines_count(host->events, "REVOKED user=ana"), 0);
+	free(bearer);
 }
 
 static void a_revocation_that_akoya_calls_incomplete_is_reported_and_the_link_is_wiped(void **state)
@@ -572,8 +582,7 @@ static void a_revocation_that_akoya_calls_incomplete_is_reported_and_the_link_is
 	(void)state;
 	/* a field or the secret is missing, or the token is not ours */
 	th_script(provider, "revoke", NULL, 1, "{'status':400,'json':{'error':'invalid_request'}}");
-	expect_unlinked(host, ACCTLINK_REVOCATION_REFUSED, "invalid_request");
-	expect_wiped(host);
+	expect_wiped(host, ACCTLINK_REVOCATION_REFUSED, "invalid_request");
 	th_host_free(&host);
 }
 
@@ -593,7 +602,7 @@ static void a_revocation_with_a_wrong_secret_is_reported_and_made_up_for_when_it
 	expect_number(revocations(), 2);
 	th_check(!th_grant_alive(provider, -1), "the grant lives on");
 	th_advance(host, provider, DAY);
-	th_wait_until(nothing_is_stored, host, 20000, "the row's end");
+	th_wait_until(no_link_is_stored, host, 20000, "the row's end");
 	th_host_free(&host);
 }
 
@@ -603,8 +612,7 @@ static void a_revocation_whose_hint_is_refused_is_reported_and_the_link_is_wiped
 
 	(void)state;
 	th_script(provider, "revoke", NULL, 1, "{'status':400,'json':{'error':'unsupported_token_type'}}");
-	expect_unlinked(host, ACCTLINK_REVOCATION_REFUSED, "unsupported_token_type");
-	expect_wiped(host);
+	expect_wiped(host, ACCTLINK_REVOCATION_REFUSED, "unsupported_token_type");
 	th_host_free(&host);
 }
 

@@ -62,6 +62,7 @@ static char *find_program(const char *name)
 	return access("/usr/sbin/nghttpx", X_OK) == 0 ? th_printf("/usr/sbin/nghttpx") : NULL;
 }
 
+/* Not blocking, since nghttpx's goodbye begins with an accept of all that wait. */
 static bool try_to_listen(void *ctx)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)proxy.port),

@@ -39,14 +39,15 @@ struct newcomer {
 static pthread_mutex_t newcomers_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct newcomer *newcomers;
 
-static struct pp_wire *take_newcomer(int fd)
+/* only: NULL for whichever has this number. */
+static struct pp_wire *take_newcomer(int fd, const struct pp_wire *only)
 {
 	struct newcomer **at = &newcomers;
 	struct newcomer *found;
 	struct pp_wire *wire = NULL;
 
 	pthread_mutex_lock(&newcomers_lock);
-	while (*at != NULL && (*at)->fd != fd)
+	while (*at != NULL && ((*at)->fd != fd || (only != NULL && (*at)->wire != only)))
 		at = &(*at)->next;
 	found = *at;
 	if (found != NULL) {
@@ -75,7 +76,7 @@ bool pp_http_adopt(struct pp_wire *wire, int fd, int remote_port)
 	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons((uint16_t)remote_port),
 		.sin_addr = { htonl(INADDR_LOOPBACK) } };
 	/* One that the server closed without having begun with it; its number is in use again. */
-	struct pp_wire *stale = take_newcomer(fd);
+	struct pp_wire *stale = take_newcomer(fd, NULL);
 
 	if (stale != NULL)
 		pp_wire_release(stale);
@@ -83,8 +84,8 @@ bool pp_http_adopt(struct pp_wire *wire, int fd, int remote_port)
 	add_newcomer(wire, fd);
 	if (MHD_add_connection(server, fd, (struct sockaddr *)&from, sizeof(from)) == MHD_YES)
 		return true;
-	wire = take_newcomer(fd);
-	if (wire != NULL)
+	/* The number may be another's by now. */
+	if (take_newcomer(fd, wire) != NULL)
 		pp_wire_release(wire);
 	return false;
 }
@@ -97,7 +98,7 @@ static void connection_changed(void *ctx, struct MHD_Connection *connection, voi
 	(void)ctx;
 	if (how == MHD_CONNECTION_NOTIFY_STARTED) {
 		info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-		*wire = info != NULL ? take_newcomer(info->connect_fd) : NULL;
+		*wire = info != NULL ? take_newcomer(info->connect_fd, NULL) : NULL;
 	} else if (*wire != NULL) {
 		pp_wire_release(*wire);
 		*wire = NULL;

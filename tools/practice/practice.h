@@ -251,7 +251,7 @@ int pp_listen(int port, const char *cert_file, const char *key_file, struct pp_l
 /* Down: idle and busy connections are cut, new ones refused. Up again at the same port. */
 void pp_listeners_down(bool down);
 void pp_wire_close_idle(void); /* connections between two requests */
-/* For http.c, on the connection's thread, before it queues an answer. */
+/* For http.c, on the connection's thread, before it queues an answer. Locked. */
 void pp_wire_set_fault(struct pp_wire *wire, const struct pp_wire_fault *fault, json_object *rec);
 bool pp_wire_client_gone(struct pp_wire *wire);
 int pp_wire_port(const struct pp_wire *wire); /* the client's */
