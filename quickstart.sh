@@ -174,7 +174,7 @@ demonstrate() {
 	exec "$build/hosts/c/demo"
 }
 
-export ASAN_OPTIONS=exitcode=99:detect_leaks=1:halt_on_error=1:abort_on_error=0:handle_abort=1:handle_segv=2:handle_sigbus=2:handle_sigfpe=2
+export ASAN_OPTIONS="exitcode=99:detect_leaks=1:halt_on_error=1:abort_on_error=0:handle_abort=1:handle_segv=2:handle_sigbus=2:handle_sigfpe=2"
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1"
 [ ! -f tests/tsan.supp ] || TSAN_OPTIONS+=" suppressions=$here/tests/tsan.supp"

@@ -239,8 +239,8 @@ acctlink_status acctlink_init(const acctlink_init_args *args, acctlink **handle,
  * worker_threads, poll_interval, held_bearers and revocation_lifetime are taken
  * once, by init or the first call.
  *
- * Returns    OK; BAD_CONFIG (the old config stays in force); BAD_KEY;
- *            FORKED, SHUT_DOWN, BAD_ARGUMENT, NO_MEMORY.
+ * Returns    OK; BAD_CONFIG (the old config stays in force); BAD_ARGUMENT,
+ *            FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks for local files only.
  */
 acctlink_status acctlink_reload(acctlink *handle, acctlink_error *err);
@@ -298,7 +298,8 @@ typedef struct acctlink_begin_result {
  *            512 bytes are enough for usual configs.
  * Returns    OK; BAD_ARGUMENT, BUFFER_TOO_SMALL (all three len are set),
  *            UNKNOWN_PROVIDER; TIMED_OUT, PROVIDER_DOWN (discovery),
- *            STORE_DOWN; BAD_PROVIDER; FORKED, SHUT_DOWN; NO_MEMORY.
+ *            STORE_DOWN; BAD_STORE, BAD_PROVIDER; FORKED, SHUT_DOWN;
+ *            INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline, for the store and, the first
  *            time, for the provider's metadata.
  */
@@ -309,8 +310,8 @@ typedef struct acctlink_callback_args {
 	uint32_t size;
 	uint32_t reserved;
 	acctlink_str user;   /* the user now signed in at the host; required */
-	acctlink_str params; /* raw query string (without '?') or raw form body; required */
-	acctlink_str cookie; /* the request's Cookie header */
+	acctlink_str params; /* raw query string (without '?') or raw form body, up to 64 KiB; required */
+	acctlink_str cookie; /* the request's Cookie header, up to 64 KiB */
 	uint32_t deadline_ms;
 	uint32_t reserved2;
 } acctlink_callback_args;
@@ -346,8 +347,8 @@ typedef struct acctlink_callback_result {
  *            FLOW_EXPIRED, FLOW_FAILED, SUBJECT_CHANGED; TIMED_OUT (the
  *            exchange goes on; call again with the same callback to learn its
  *            result), PROVIDER_DOWN (the code was not sent; call again),
- *            STORE_DOWN; CLIENT_REFUSED, BAD_PROVIDER; FORKED, SHUT_DOWN;
- *            INTERNAL, NO_MEMORY.
+ *            STORE_DOWN; BAD_CONFIG, CLIENT_REFUSED, BAD_KEY, BAD_STORE,
+ *            BAD_PROVIDER; FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline.
  */
 acctlink_status acctlink_on_callback(acctlink *handle, const acctlink_callback_args *args,
@@ -368,12 +369,18 @@ typedef struct acctlink_ref {
 
 typedef struct acctlink_bearer_args {
 	uint32_t size;
-	uint32_t reserved;
+	uint32_t flags;       /* ACCTLINK_BEARER_… */
 	acctlink_ref link;
-	uint32_t min_ttl_ms;  /* refresh first if less is left; 0: the provider's bearer_margin */
+	uint32_t min_ttl_ms;  /* refresh first if less is left, but at half a bearer's life at the
+	                         earliest; 0: the provider's bearer_margin */
 	uint32_t deadline_ms;
 } acctlink_bearer_args;
 #define ACCTLINK_BEARER_ARGS_INIT { sizeof(acctlink_bearer_args), 0, ACCTLINK_REF_INIT, 0, 0 }
+
+/** Refresh first, though the bearer is good. It is served as it is where that
+ *  can't be: within min_refresh_interval of the last one, while an earlier
+ *  outcome is unknown, or if it fails. info->generation tells which. */
+#define ACCTLINK_BEARER_REFRESH 1u
 
 typedef struct acctlink_bearer_info {
 	uint32_t size;
@@ -397,7 +404,8 @@ typedef struct acctlink_bearer_info {
  * info       may be NULL; set on success and on BUFFER_TOO_SMALL.
  * Returns    OK; BUFFER_TOO_SMALL (info->len tells the need), BAD_ARGUMENT,
  *            UNKNOWN_PROVIDER; NOT_LINKED, RELINK_REQUIRED; TIMED_OUT,
- *            PROVIDER_DOWN, STORE_DOWN; CLIENT_REFUSED, BAD_KEY, BAD_PROVIDER;
+ *            PROVIDER_DOWN, STORE_DOWN; BAD_CONFIG, CLIENT_REFUSED, BAD_KEY,
+ *            BAD_STORE, BAD_PROVIDER;
  *            FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline, only if nothing good is held.
  */
@@ -435,7 +443,8 @@ typedef struct acctlink_unlink_result {
  * out        may be NULL.
  * Returns    OK (see out->revocation for the provider's side); BAD_ARGUMENT;
  *            NOT_LINKED; TIMED_OUT (unlinked if the store took it; look with
- *            acctlink_inspect), STORE_DOWN; BAD_KEY; FORKED, SHUT_DOWN;
+ *            acctlink_inspect), STORE_DOWN; BAD_KEY, BAD_STORE; FORKED,
+ *            SHUT_DOWN;
  *            INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline.
  */
@@ -487,7 +496,8 @@ typedef struct acctlink_inspect_result {
  *
  * out        subject and scope are optional.
  * Returns    OK; BUFFER_TOO_SMALL (both len set), BAD_ARGUMENT; NOT_LINKED;
- *            TIMED_OUT, STORE_DOWN; FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
+ *            TIMED_OUT, STORE_DOWN; BAD_STORE; FORKED, SHUT_DOWN; INTERNAL,
+ *            NO_MEMORY.
  * Threads    any. Blocks up to the deadline, for the store.
  */
 acctlink_status acctlink_inspect(acctlink *handle, const acctlink_inspect_args *args,
@@ -526,11 +536,12 @@ typedef struct acctlink_list_result {
 	NULL, 0, 0, 0, 0 }
 
 /**
- * Lists the links of one user, a page at a time, in the order of their ids.
+ * Lists the links of one user, a page of at most 256 at a time, in the order of
+ * their ids.
  * Links that are being unlinked are not listed.
  *
- * Returns    OK; BAD_ARGUMENT; TIMED_OUT, STORE_DOWN; FORKED, SHUT_DOWN;
- *            INTERNAL, NO_MEMORY.
+ * Returns    OK; BAD_ARGUMENT; TIMED_OUT, STORE_DOWN; BAD_STORE; FORKED,
+ *            SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline, for the store.
  */
 acctlink_status acctlink_list(acctlink *handle, const acctlink_list_args *args,

@@ -213,8 +213,8 @@ static void add_accounts_link(struct ex_text *page, const struct ex_institution 
 	ex_add(page, "</span></a>");
 }
 
-static void add_actions(struct ex_text *page, const struct ex_session *session, const struct ex_institution *institution,
-	const struct ex_link *link)
+static void add_actions(struct ex_text *page, const struct ex_session *session,
+	const struct ex_institution *institution, const struct ex_link *link)
 {
 	const bool over = !link->linked || link->state == ACCTLINK_STATE_UNLINKING;
 	const bool usable = !over && link->state != ACCTLINK_STATE_SUPERSEDED;
@@ -266,6 +266,7 @@ static const char *event_text(int32_t kind)
 		"needs a new consent", "healed", "taken over", "unlinked", "revocation confirmed", "revocation given up",
 		"consent denied", "consent failed", "less was granted than asked", "this app was refused" };
 
+	/* cppcheck-suppress arrayIndexOutOfBoundsCond ; it takes < for <= */
 	return kind > 0 && (size_t)kind < sizeof(texts) / sizeof(texts[0]) ? texts[kind] : "something new";
 }
 

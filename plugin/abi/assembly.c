@@ -59,6 +59,7 @@ static void free_providers(struct al_provider ***providers)
 static al_rc make_providers(struct acctlink *handle, const struct al_config *config, struct al_net *net,
 	struct al_provider ***out, acctlink_error *err)
 {
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
 	struct al_provider **made = calloc(config->provider_count + 1, sizeof(*made));
 	al_rc rc = made == NULL ? al_fail_memory(err) : ACCTLINK_OK;
 
@@ -104,7 +105,8 @@ static al_rc make_rooms(struct acctlink *handle, struct al_runtime *runtime, con
 		.clock = &handle->clock, .calls = &runtime->calls, .provider = al_handle_provider,
 		.provider_ctx = handle, .event = handle->hooks.event, .event_ctx = handle->hooks.ctx,
 		.poll_interval_ms = config->poll_interval_ms,
-		.revocation_lifetime_ms = config->revocation_lifetime_ms, .held_bearers = config->held_bearers
+		.revocation_lifetime_ms = config->revocation_lifetime_ms,
+		.audit_lifetime_ms = config->audit_lifetime_ms, .held_bearers = config->held_bearers
 	};
 	struct al_flows_parts flows = { .shared = parts };
 	al_rc rc = al_links_new(&parts, &runtime->links, err);
@@ -178,12 +180,14 @@ static struct al_runtime *settled_runtime(struct acctlink *handle)
 
 static al_rc need_runtime(struct acctlink *handle, acctlink_error *err)
 {
-	bool unused = false;
-
 	atomic_store(handle->mark, 1);
-	if (atomic_compare_exchange_strong(&handle->used, &unused, true))
-		return start_runtime(handle, err);
-	return settled_runtime(handle) != NULL ? ACCTLINK_OK : need_runtime(handle, err);
+	do {
+		bool unused = false;
+
+		if (atomic_compare_exchange_strong(&handle->used, &unused, true))
+			return start_runtime(handle, err);
+	} while (settled_runtime(handle) == NULL);
+	return ACCTLINK_OK;
 }
 
 /* ---- in and out ------------------------------------------------------------------------ */

@@ -306,7 +306,8 @@ static al_rc do_bearer(struct acctlink *handle, const acctlink_bearer_args *args
 		return rc;
 	}
 	call->min_ttl_ms = args->min_ttl_ms;
-	held = al_links_held(links, &call->owner_key, call->link_id, call->min_ttl_ms);
+	call->refresh = (args->flags & ACCTLINK_BEARER_REFRESH) != 0;
+	held = call->refresh ? NULL : al_links_held(links, &call->owner_key, call->link_id, call->min_ttl_ms);
 	if (held == NULL)
 		return wait_for_bearer(links, call, until, out, err);
 	al_bearer_call_free(&call);
@@ -329,6 +330,8 @@ acctlink_status acctlink_get_bearer(acctlink *handle, const acctlink_bearer_args
 		rc = al_take_args(&out.info, sizeof(out.info), info, "info", err);
 	if (rc == ACCTLINK_OK && buf == NULL && cap > 0)
 		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "buf", "buf is NULL but cap is not 0");
+	if (rc == ACCTLINK_OK && (args.flags & ~ACCTLINK_BEARER_REFRESH) != 0)
+		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "flags", "flags has bits that this version does not know");
 	if (rc == ACCTLINK_OK)
 		rc = do_bearer(handle, &args, &out, err);
 	al_leave(handle);

@@ -22,6 +22,8 @@ typedef acctlink_status al_rc;
 /* Inside only, never returned to a host. */
 enum { AL_PENDING = 1, AL_CONFLICT = 2, AL_ABSENT = 3 };
 
+struct al_buf;
+
 /* ---- error.c --------------------------------------------------------- */
 /* Fills *err (may be NULL) and returns rc, so that a failing function ends
  * with `return al_fail(…)`. where may be NULL. Never pass a secret. */
@@ -30,6 +32,9 @@ al_rc al_fail_memory(acctlink_error *err);
 void al_error_clear(acctlink_error *err);
 /* Copies printable ASCII only, at most cap - 1 bytes: for text from outside. */
 void al_copy_printable(char *to, size_t cap, const char *from, size_t len);
+/* True if a text from outside may quote a secret: one of these (NULL is skipped),
+ * whole or a part of it, or anything that looks like a token. */
+bool al_may_quote_secret(const char *text, size_t len, const struct al_buf *const *secrets, size_t count);
 /* scheme, host, port and path of a URL, without user, query and fragment. */
 void al_copy_url_safe(char *to, size_t cap, const char *url);
 const char *al_status_name(al_rc rc);
@@ -68,19 +73,27 @@ struct al_buf {
 	size_t len;
 	size_t cap;
 	size_t max;
+	struct al_safe *safe; /* NULL: the heap */
 	bool failed; /* an append failed: over max, or no memory */
 };
 void al_buf_init(struct al_buf *buf, size_t max);
-void al_buf_clear(struct al_buf *buf); /* wipes and frees; keeps max */
+void al_buf_clear(struct al_buf *buf); /* wipes and frees; keeps max and safe */
 bool al_buf_put(struct al_buf *buf, const void *data, size_t len);
 bool al_buf_puts(struct al_buf *buf, const char *text);
 bool al_buf_printf(struct al_buf *buf, const char *fmt, ...) AL_PRINTF(2, 3);
 /* Replaces the contents. */
 bool al_buf_set(struct al_buf *buf, const void *data, size_t len);
 bool al_buf_copy(struct al_buf *to, const struct al_buf *from);
-void al_buf_move(struct al_buf *to, struct al_buf *from);
+void al_buf_move(struct al_buf *to, struct al_buf *from); /* the safe of `from` comes along */
 bool al_buf_equal(const struct al_buf *a, const struct al_buf *b); /* constant time */
 const char *al_buf_text(const struct al_buf *buf); /* "" when empty */
+/* Memory for what is held for long: core dumps leave it out, and if `lock` it is
+ * not swapped out as far as the limits allow. Has a lock of its own. It lasts
+ * until al_safe_free was called and its last buffer was cleared. */
+struct al_safe;
+struct al_safe *al_safe_new(bool lock); /* NULL: no memory */
+void al_safe_free(struct al_safe **safe);
+void al_buf_init_in(struct al_buf *buf, size_t max, struct al_safe *safe);
 void al_wipe(void *data, size_t len);
 /* Constant time in len. */
 bool al_equal(const void *a, const void *b, size_t len);

@@ -7,13 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { TOKEN_LIKE_RUN = 24, SECRET_PART = 8, QUOTED_MAX = 4096 };
+
 void al_error_clear(acctlink_error *err)
 {
 	if (err != NULL)
 		memset(err, 0, sizeof(*err));
 }
 
-al_rc al_fail(acctlink_error *err, al_rc rc, const char *where, const char *fmt, ...)
+al_rc (al_fail)(acctlink_error *err, al_rc rc, const char *where, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -29,7 +31,7 @@ al_rc al_fail(acctlink_error *err, al_rc rc, const char *where, const char *fmt,
 	return rc;
 }
 
-al_rc al_fail_memory(acctlink_error *err)
+al_rc (al_fail_memory)(acctlink_error *err)
 {
 	return al_fail(err, ACCTLINK_NO_MEMORY, NULL, "out of memory");
 }
@@ -46,6 +48,61 @@ void al_copy_printable(char *to, size_t cap, const char *from, size_t len)
 		to[at++] = c >= 0x20 && c < 0x7f ? c : '?';
 	}
 	to[at] = '\0';
+}
+
+/* ---- what may be quoted ----------------------------------------------------- */
+
+static bool is_token_char(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
+		|| (c != '\0' && strchr("_.~+/=-", c) != NULL);
+}
+
+static bool looks_like_token(const char *text, size_t len)
+{
+	size_t run = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		run = is_token_char(text[i]) ? run + 1 : 0;
+		if (run >= TOKEN_LIKE_RUN)
+			return true;
+	}
+	return false;
+}
+
+/* Some of the registered error codes are longer than TOKEN_LIKE_RUN; no token
+ * consists of small letters and underscores alone. */
+static bool is_plain_word(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == ' ' || (is_token_char(text[i]) && (text[i] < 'a' || text[i] > 'z') && text[i] != '_'))
+			return false;
+	}
+	return true;
+}
+
+/* Providers cut what they quote, so a part counts. Not of an error code, though:
+ * a secret may be made of such words. */
+static bool quotes(const char *text, size_t len, const struct al_buf *secret)
+{
+	size_t part = is_plain_word(text, len) || secret->len < SECRET_PART ? secret->len : SECRET_PART;
+
+	for (size_t i = 0; part > 0 && i + part <= secret->len; i++) {
+		if (memmem(text, len, secret->data + i, part) != NULL)
+			return true;
+	}
+	return false;
+}
+
+bool al_may_quote_secret(const char *text, size_t len, const struct al_buf *const *secrets, size_t count)
+{
+	if (len > QUOTED_MAX)
+		return true;
+	for (size_t i = 0; i < count; i++) {
+		if (secrets[i] != NULL && quotes(text, len, secrets[i]))
+			return true;
+	}
+	return looks_like_token(text, len) && !is_plain_word(text, len);
 }
 
 void al_copy_url_safe(char *to, size_t cap, const char *url)

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * The one buffer type. It is wiped whenever memory is given back, so any text
- * may be a secret. A buffer belongs to one thread at a time.
+ * may be a secret. A buffer belongs to one thread at a time. And safes, apart
+ * from the heap, for what is held: their lock guards lists, never I/O.
  */
 #include "base/base.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void al_wipe(void *data, size_t len)
 {
@@ -25,19 +28,176 @@ bool al_equal(const void *a, const void *b, size_t len)
 	return diff == 0;
 }
 
-void al_buf_init(struct al_buf *buf, size_t max)
+/* ---- safes ------------------------------------------------------------------- */
+
+/* Blocks are powers of two and go back to the list of their size, so a safe is
+ * as large as it ever had to be. */
+enum { BLOCK_MIN_BITS = 6, BLOCK_SIZES = 20, CHUNK_BYTES = 64 * 1024 };
+
+struct block {
+	struct block *next;
+};
+
+struct chunk {
+	struct chunk *next;
+	size_t size; /* with this head */
+	size_t used;
+};
+
+struct al_safe {
+	pthread_mutex_t lock; /* guards all below */
+	struct block *spare[BLOCK_SIZES];
+	struct chunk *chunks; /* blocks are cut from the first */
+	size_t live;          /* blocks that are in use */
+	bool locked;
+	bool ended;           /* al_safe_free was called */
+};
+
+struct al_safe *al_safe_new(bool lock)
+{
+	struct al_safe *safe = al_new(sizeof(*safe));
+
+	if (safe != NULL && pthread_mutex_init(&safe->lock, NULL) != 0) {
+		free(safe);
+		return NULL;
+	}
+	if (safe != NULL)
+		safe->locked = lock;
+	return safe;
+}
+
+static void destroy(struct al_safe *safe)
+{
+	struct chunk *next;
+
+	for (struct chunk *chunk = safe->chunks; chunk != NULL; chunk = next) {
+		next = chunk->next;
+		(void)munmap(chunk, chunk->size);
+	}
+	(void)pthread_mutex_destroy(&safe->lock);
+	free(safe);
+}
+
+void al_safe_free(struct al_safe **safe)
+{
+	struct al_safe *old = *safe;
+	bool last;
+
+	*safe = NULL;
+	if (old == NULL)
+		return;
+	(void)pthread_mutex_lock(&old->lock);
+	old->ended = true;
+	last = old->live == 0;
+	(void)pthread_mutex_unlock(&old->lock);
+	if (last)
+		destroy(old);
+}
+
+/* Some blocks begin behind a head that takes up one of the smallest. */
+static bool add_chunk_locked(struct al_safe *safe, size_t block)
+{
+	size_t head = (size_t)1 << BLOCK_MIN_BITS;
+	size_t size = block + head > CHUNK_BYTES ? block + head : CHUNK_BYTES;
+	struct chunk *chunk = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (chunk == MAP_FAILED)
+		return false;
+	if (madvise(chunk, size, MADV_DONTDUMP) != 0) {
+		(void)munmap(chunk, size);
+		return false;
+	}
+	if (safe->locked)
+		(void)mlock(chunk, size); /* RLIMIT_MEMLOCK is the operator's choice */
+	*chunk = (struct chunk){ .next = safe->chunks, .size = size, .used = head };
+	safe->chunks = chunk;
+	return true;
+}
+
+static unsigned size_index(size_t size)
+{
+	unsigned index = 0;
+
+	while (((size_t)1 << (BLOCK_MIN_BITS + index)) < size)
+		index++;
+	return index;
+}
+
+static void *take_locked(struct al_safe *safe, unsigned index)
+{
+	struct block *spare = safe->spare[index];
+	size_t block = (size_t)1 << (BLOCK_MIN_BITS + index);
+	char *at;
+
+	if (spare != NULL) {
+		safe->spare[index] = spare->next;
+		return spare;
+	}
+	if ((safe->chunks == NULL || safe->chunks->size - safe->chunks->used < block) && !add_chunk_locked(safe, block))
+		return NULL;
+	at = (char *)safe->chunks + safe->chunks->used;
+	safe->chunks->used += block;
+	return at;
+}
+
+static void *safe_take(struct al_safe *safe, size_t size)
+{
+	unsigned index = size_index(size);
+	void *data = NULL;
+
+	if (index >= BLOCK_SIZES)
+		return NULL;
+	(void)pthread_mutex_lock(&safe->lock);
+	data = take_locked(safe, index);
+	safe->live += data != NULL ? 1 : 0;
+	(void)pthread_mutex_unlock(&safe->lock);
+	return data;
+}
+
+static void safe_give(struct al_safe *safe, void *data, size_t size)
+{
+	unsigned index = size_index(size);
+	struct block *block = data;
+	bool last;
+
+	(void)pthread_mutex_lock(&safe->lock);
+	block->next = safe->spare[index];
+	safe->spare[index] = block;
+	last = --safe->live == 0 && safe->ended;
+	(void)pthread_mutex_unlock(&safe->lock);
+	if (last)
+		destroy(safe);
+}
+
+/* ---- buffers ------------------------------------------------------------------- */
+
+void al_buf_init_in(struct al_buf *buf, size_t max, struct al_safe *safe)
 {
 	memset(buf, 0, sizeof(*buf));
 	buf->max = max;
+	buf->safe = safe;
+}
+
+void al_buf_init(struct al_buf *buf, size_t max)
+{
+	al_buf_init_in(buf, max, NULL);
+}
+
+static void give_back(const struct al_buf *buf)
+{
+	if (buf->data == NULL)
+		return;
+	al_wipe(buf->data, buf->cap);
+	if (buf->safe != NULL)
+		safe_give(buf->safe, buf->data, buf->cap);
+	else
+		free(buf->data);
 }
 
 void al_buf_clear(struct al_buf *buf)
 {
-	if (buf->data != NULL) {
-		al_wipe(buf->data, buf->cap);
-		free(buf->data);
-	}
-	al_buf_init(buf, buf->max);
+	give_back(buf);
+	al_buf_init_in(buf, buf->max, buf->safe);
 }
 
 /* Makes room for `need` bytes and the NUL. realloc would leave an unwiped copy. */
@@ -54,14 +214,12 @@ static bool grow(struct al_buf *buf, size_t need)
 		cap *= 2;
 	if (cap > buf->max + 1)
 		cap = buf->max + 1;
-	data = malloc(cap);
+	data = buf->safe != NULL ? safe_take(buf->safe, cap) : malloc(cap);
 	if (data == NULL)
 		return false;
-	if (buf->data != NULL) {
+	if (buf->data != NULL)
 		memcpy(data, buf->data, buf->len);
-		al_wipe(buf->data, buf->cap);
-		free(buf->data);
-	}
+	give_back(buf);
 	buf->data = data;
 	buf->cap = cap;
 	return true;
@@ -122,7 +280,7 @@ void al_buf_move(struct al_buf *to, struct al_buf *from)
 {
 	al_buf_clear(to);
 	*to = *from;
-	al_buf_init(from, from->max);
+	al_buf_init_in(from, from->max, from->safe);
 }
 
 bool al_buf_equal(const struct al_buf *a, const struct al_buf *b)

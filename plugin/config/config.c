@@ -71,7 +71,7 @@ static al_rc parse_builtin(struct load *l, acctlink_error *err)
 	struct al_buf text;
 	al_rc rc = ACCTLINK_OK;
 
-	al_buf_init(&text, 64 * 1024);
+	al_buf_init(&text, (size_t)64 * 1024);
 	(void)al_key_put_defaults(&text);
 	if (!al_buf_puts(&text, al_config_profiles))
 		rc = al_fail_memory(err);
@@ -608,13 +608,16 @@ al_rc al_config_load(const char *path, const struct al_log *log, struct al_confi
 {
 	struct load *l = al_new(sizeof(*l));
 	struct al_config *config = al_new(sizeof(*config));
+	struct al_safe *secrets = al_safe_new(true);
 	al_rc rc;
 
-	if (l == NULL || config == NULL) {
+	if (l == NULL || config == NULL || secrets == NULL) {
 		free(l);
 		free(config);
+		al_safe_free(&secrets);
 		return al_fail_memory(err);
 	}
+	config->secrets = secrets;
 	atomic_init(&config->refs, 1);
 	config_init(&l->file);
 	config_init(&l->builtin);
@@ -661,6 +664,7 @@ void al_config_free(struct al_config **config)
 		al_free_text(&c->providers[i].where);
 	}
 	free(c->providers);
+	al_safe_free(&c->secrets);
 	al_section_clear(AL_AT_TOP, c);
 	al_section_clear(AL_AT_STORE, c);
 	al_free_text(&c->path);

@@ -102,10 +102,13 @@ struct al_config {
 	unsigned flows_per_user;
 	int64_t poll_interval_ms; /* 1 s */
 	int64_t revocation_lifetime_ms; /* 72 h */
+	int64_t audit_lifetime_ms; /* 400 days; 0: for ever */
+	bool operator_bearer;     /* acctlinkctl may take bearers out */
 	unsigned worker_threads;
 	unsigned held_bearers;    /* at most */
 	struct al_provider_config *providers;
 	size_t provider_count;
+	struct al_safe *secrets;  /* where the providers' secrets are kept */
 };
 
 /* Reads and checks the whole file; the error has file:line and, for an unknown

@@ -124,7 +124,7 @@ struct al_reader {
 /* Where a setting stands, as file:line. */
 void al_reader_where(const struct al_reader *r, const config_setting_t *at, char *to, size_t cap);
 /* BAD_CONFIG at this setting. Never pass a secret. */
-al_rc al_refuse(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...) AL_PRINTF(3, 4);
+al_rc (al_refuse)(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...) AL_PRINTF(3, 4);
 /* Decodes one setting into base + key->offset, replacing what is there. */
 al_rc al_value_take(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *base) AL_MUST_USE;
 void al_value_clear(const struct al_key *key, void *base);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SECRET_MAX = 4096 };
 
@@ -21,7 +22,7 @@ static al_rc keep_secret(const struct al_reader *r, const struct al_key *key, co
 		if ((unsigned char)secret[i] < 0x20 || secret[i] == 0x7f)
 			return al_refuse(r, at, "%s: the secret has a line break or control character in it", key->name);
 	al_buf_clear(field);
-	al_buf_init(field, SECRET_MAX);
+	al_buf_init_in(field, SECRET_MAX, r->config->secrets);
 	return al_buf_put(field, secret, len) ? ACCTLINK_OK : al_fail_memory(r->err);
 }
 
@@ -86,11 +87,20 @@ static al_rc read_secret_file(const struct al_reader *r, const struct al_key *ke
 	return rc;
 }
 
+/* Somebody wrote the secret where its file should be named. */
+static bool is_secret_itself(const char *name, const char *path)
+{
+	return strchr(name, '/') == NULL && al_may_quote_secret(name, strlen(name), NULL, 0) && access(path, F_OK) != 0;
+}
+
 al_rc al_secret_file(struct al_reader *r, const struct al_key *key, const config_setting_t *at, void *field)
 {
 	char *path = NULL;
 	al_rc rc = al_value_path(r, key, at, &path);
 
+	if (rc == ACCTLINK_OK && is_secret_itself(config_setting_get_string(at), path))
+		rc = al_refuse(r, at, "%s: there is no such file, and its name, which is not shown, looks like the secret "
+			"itself", key->name);
 	if (rc == ACCTLINK_OK)
 		rc = read_secret_file(r, key, at, path, true, field);
 	al_free_text(&path);
@@ -117,5 +127,8 @@ al_rc al_secret_credential(struct al_reader *r, const struct al_key *key, const 
 	len = snprintf(path, sizeof(path), "%s/%s", folder, name);
 	if (len < 0 || (size_t)len >= sizeof(path))
 		return al_refuse(r, at, "%s: the path of the credential is too long", key->name);
+	if (is_secret_itself(name, path))
+		return al_refuse(r, at, "%s: there is no such file in $CREDENTIALS_DIRECTORY, and its name, which is not "
+			"shown, looks like the secret itself", key->name);
 	return read_secret_file(r, key, at, path, false, field);
 }

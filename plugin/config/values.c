@@ -26,7 +26,7 @@ void al_reader_where(const struct al_reader *r, const config_setting_t *at, char
 	al_where(to, cap, file->path, line);
 }
 
-al_rc al_refuse(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...)
+al_rc (al_refuse)(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...)
 {
 	char where[sizeof(r->err->where)];
 	char message[sizeof(r->err->message)];
@@ -334,6 +334,8 @@ static al_rc read_choice(const struct al_reader *r, const struct al_key *key, co
 		}
 		(void)snprintf(known + len, sizeof(known) - len, "%s\"%s\"", len > 0 ? ", " : "", c->name);
 	}
+	if (al_may_quote_secret(text, strlen(text), NULL, 0)) /* a line mixed up */
+		return al_refuse(r, at, "%s must be one of %s", key->name, known);
 	return al_refuse(r, at, "%s must be one of %s, not \"%.64s\"", key->name, known, text);
 }
 

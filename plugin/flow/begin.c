@@ -40,7 +40,7 @@ static enum al_step_result step_ready(struct al_task *task)
 	al_rc rc;
 
 	begin->wait = (struct al_wait){ .done = resume, .ctx = task };
-	rc = al_provider_ready(begin->call->provider, &begin->wait, &err);
+	rc = al_links_ready(begin->flows->parts.links, begin->call->provider, &begin->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_MAKE);
 	return rc == ACCTLINK_OK ? al_go(task, STEP_MAKE) : finish(begin, rc, &err);

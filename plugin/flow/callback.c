@@ -70,7 +70,7 @@ static enum al_step_result step_ready(struct al_task *task)
 	al_rc rc;
 
 	callback->wait = (struct al_wait){ .done = resume, .ctx = task };
-	rc = al_provider_ready(callback->provider, &callback->wait, &err);
+	rc = al_links_ready(callback->flows->parts.links, callback->provider, &callback->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_CLAIM);
 	return rc == ACCTLINK_OK ? al_go(task, STEP_CLAIM) : al_callback_finish(callback, rc, &err);

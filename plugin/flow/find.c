@@ -108,14 +108,21 @@ enum al_step_result al_callback_denied(struct al_callback *callback)
 {
 	static const char *const denials[] = { "access_denied", "consent_required", "login_required",
 		"interaction_required", "account_selection_required" };
-	const char *code = al_buf_text(&callback->params.error);
-	char text[200];
+	const struct al_callback_params *params = &callback->params;
+	const struct al_buf *const secrets[] = { &params->code, &params->state, &callback->secret.code_verifier,
+		&callback->secret.nonce, &al_provider_config(callback->provider)->client_secret };
+	const struct al_buf *words = &params->error_description;
+	const char *code = al_buf_text(&params->error);
+	char text[200] = "";
 	bool denied = false;
 
 	for (size_t i = 0; i < AL_COUNT(denials); i++)
 		denied = denied || strcmp(code, denials[i]) == 0;
-	al_copy_printable(text, sizeof(text), al_buf_text(&callback->params.error_description),
-		callback->params.error_description.len);
+	/* Anybody can write a callback's parameters. */
+	if (al_may_quote_secret(code, params->error.len, secrets, AL_COUNT(secrets)))
+		code = "withheld";
+	if (!al_may_quote_secret(al_buf_text(words), words->len, secrets, AL_COUNT(secrets)))
+		al_copy_printable(text, sizeof(text), al_buf_text(words), words->len);
 	callback->rc = al_fail(&callback->err, denied ? ACCTLINK_DENIED : ACCTLINK_FLOW_FAILED, "callback",
 		"the provider ended the consent: %s%s%s", code, text[0] != '\0' ? ": " : "", text);
 	al_copy_printable(callback->err.provider_code, sizeof(callback->err.provider_code), code, strlen(code));

@@ -18,7 +18,8 @@ struct entry {
 };
 
 struct al_cache {
-	pthread_mutex_t lock;      /* guards all */
+	struct al_safe *safe;      /* of the texts */
+	pthread_mutex_t lock;      /* guards all below */
 	struct entry **buckets;
 	size_t bucket_count;       /* a power of two */
 	size_t count;
@@ -55,14 +56,17 @@ al_rc al_cache_new(unsigned max, struct al_cache **out, acctlink_error *err)
 	if (cache == NULL)
 		return al_fail_memory(err);
 	rc = al_random(cache->seed, sizeof(cache->seed), err);
+	cache->safe = al_safe_new(false);
 	cache->max = max;
 	cache->bucket_count = 64;
 	while (cache->bucket_count < max && cache->bucket_count < 65536)
 		cache->bucket_count *= 2;
 	cache->buckets = calloc(cache->bucket_count, sizeof(struct entry *));
-	if (rc == ACCTLINK_OK && (cache->buckets == NULL || pthread_mutex_init(&cache->lock, NULL) != 0))
+	if (rc == ACCTLINK_OK && (cache->buckets == NULL || cache->safe == NULL
+		|| pthread_mutex_init(&cache->lock, NULL) != 0))
 		rc = al_fail_memory(err);
 	if (rc != ACCTLINK_OK) {
+		al_safe_free(&cache->safe);
 		free(cache->buckets);
 		free(cache);
 		return rc;
@@ -160,9 +164,15 @@ void al_cache_free(struct al_cache **cache)
 			remove_locked(*cache, &(*cache)->buckets[i]);
 	}
 	(void)pthread_mutex_destroy(&(*cache)->lock);
+	al_safe_free(&(*cache)->safe);
 	free((*cache)->buckets);
 	free(*cache);
 	*cache = NULL;
+}
+
+struct al_safe *al_cache_safe(const struct al_cache *cache)
+{
+	return cache->safe;
 }
 
 struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owner_key)

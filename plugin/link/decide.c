@@ -201,7 +201,7 @@ enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err)
 	if (row->bearer_check == AL_BEARER_UNCHECKED
 		&& (in->record->kept.newest_end > in->now_wall || in->record->kept.parent_generation == 0))
 		return AL_DO_CHECK;
-	if (usable && row->bearer_end - in->now_wall > al_margin(in->record, in->config, in->min_ttl_ms))
+	if (usable && !in->insist && row->bearer_end - in->now_wall > al_margin(in->record, in->config, in->min_ttl_ms))
 		return AL_DO_SERVE;
 	return decide_refresh(in, usable, err);
 }

@@ -27,9 +27,12 @@ struct al_flight {
 	struct al_bearer_call *waiters;
 	bool early;                      /* those who don't insist were served: the held bearer will do */
 	int64_t min_ttl_ms;              /* the largest that a waiter asks for */
+	bool refresh;                    /* a waiter wants a new set, though the bearer is good */
 	struct al_buf owner_key;         /* constant */
 	/* the task's own */
 	int64_t asked_ttl_ms;            /* the one that was decided with */
+	bool asked_refresh;
+	int64_t from_generation;         /* that a new set is to replace; 0: not yet read */
 	struct al_record record;
 	int64_t snapshot;                /* the store's change number before the read */
 	struct al_provider *provider;
@@ -54,8 +57,8 @@ struct al_flight {
 extern const struct al_step al_flight_steps[];
 
 /* flights.c */
-/* The largest min_ttl that a caller asks for, by now. */
-int64_t al_flight_asked_ttl(struct al_flight *flight);
+/* Takes over what callers ask for by now. */
+void al_flight_asked(struct al_flight *flight);
 /* Ends the flight with a bearer or an error for all who wait, unless a caller
  * came meanwhile who asks for more than was decided with: then it looks again. */
 enum al_step_result al_flight_land(struct al_flight *flight, al_rc rc, struct al_bearer *bearer,

@@ -76,14 +76,15 @@ static struct al_flight **find_locked(struct al_flights *flights, const struct a
 	return at;
 }
 
-enum al_step_result al_flight_land(struct al_flight *flight, al_rc rc, struct al_bearer *bearer, const acctlink_error *err)
+enum al_step_result al_flight_land(struct al_flight *flight, al_rc rc, struct al_bearer *bearer,
+	const acctlink_error *err)
 {
 	struct al_flights *flights = flight->links->flights;
 	struct al_bearer_call *waiters = NULL;
 	bool again;
 
 	(void)pthread_mutex_lock(&flights->lock);
-	again = flight->min_ttl_ms > flight->asked_ttl_ms;
+	again = flight->min_ttl_ms > flight->asked_ttl_ms || (flight->refresh && !flight->asked_refresh);
 	if (!again) {
 		waiters = flight->waiters;
 		flight->waiters = NULL;
@@ -94,6 +95,12 @@ enum al_step_result al_flight_land(struct al_flight *flight, al_rc rc, struct al
 		return al_go(&flight->task, STEP_LOOK);
 	deliver(waiters, rc, bearer, err);
 	return AL_STEP_END;
+}
+
+/* A bearer that is merely good does not do for this caller. */
+static bool insists(const struct al_bearer_call *call)
+{
+	return call->min_ttl_ms > 0 || call->refresh;
 }
 
 void al_flight_serve_early(struct al_flight *flight, struct al_bearer *bearer)
@@ -108,7 +115,7 @@ void al_flight_serve_early(struct al_flight *flight, struct al_bearer *bearer)
 	at = &flight->waiters;
 	while (*at != NULL) {
 		call = *at;
-		if (call->min_ttl_ms > 0) {
+		if (insists(call)) {
 			at = &call->next;
 			continue;
 		}
@@ -132,15 +139,14 @@ static void flight_ended(struct al_task *task)
 	free(flight);
 }
 
-int64_t al_flight_asked_ttl(struct al_flight *flight)
+void al_flight_asked(struct al_flight *flight)
 {
 	struct al_flights *flights = flight->links->flights;
-	int64_t asked;
 
 	(void)pthread_mutex_lock(&flights->lock);
-	asked = flight->min_ttl_ms;
+	flight->asked_ttl_ms = flight->min_ttl_ms;
+	flight->asked_refresh = flight->refresh;
 	(void)pthread_mutex_unlock(&flights->lock);
-	return asked;
 }
 
 /* ---- callers -------------------------------------------------------------------------------------- */
@@ -209,7 +215,7 @@ static bool join_locked(struct al_flights *flights, struct al_flight **fresh, st
 	struct al_flight *flight = *at;
 
 	*started = false;
-	if (flight != NULL && flight->early && call->min_ttl_ms == 0) {
+	if (flight != NULL && flight->early && !insists(call)) {
 		if (held)
 			return true;
 		/* What it served is not held any more: another look tells what has
@@ -226,6 +232,7 @@ static bool join_locked(struct al_flights *flights, struct al_flight **fresh, st
 	}
 	if (call->min_ttl_ms > flight->min_ttl_ms)
 		flight->min_ttl_ms = call->min_ttl_ms;
+	flight->refresh = flight->refresh || call->refresh;
 	call->next = flight->waiters;
 	flight->waiters = call;
 	return false;
@@ -248,7 +255,7 @@ al_rc al_links_bearer(struct al_links *links, struct al_bearer_call *call, acctl
 		release_call(&call->call);
 		return rc;
 	}
-	if (call->min_ttl_ms == 0)
+	if (!insists(call))
 		held = al_links_held(links, &call->owner_key, call->link_id, 1);
 	(void)pthread_mutex_lock(&links->flights->lock);
 	early = join_locked(links->flights, &fresh, call, held != NULL, &started);

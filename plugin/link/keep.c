@@ -277,6 +277,13 @@ static al_rc keep_to_revoke(struct al_links *links, struct al_record *record, co
 	return rc;
 }
 
+/* An imported link does not know whose it is until its first id_token. */
+static bool learn_subject(struct al_record *record, const struct al_id_claims *claims)
+{
+	record->kept.auth_time = claims->auth_time;
+	return al_buf_copy(&record->row.subject, &claims->subject);
+}
+
 static al_rc keep_current(struct al_links *links, struct al_record *record, const struct al_arrival *arrival,
 	enum al_keep_end *end, acctlink_error *err)
 {
@@ -304,6 +311,10 @@ static al_rc keep_current(struct al_links *links, struct al_record *record, cons
 		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "link %s: the refreshed id_token is refused: %s",
 			record->row.id, why.message);
 	if (!al_keep_take_set(record, config, set, arrival->received_wall, verdict, links->parts.log)) {
+		rc = al_fail_memory(err);
+		goto out;
+	}
+	if (verdict == AL_ID_GOOD && record->row.subject.len == 0 && !learn_subject(record, &claims)) {
 		rc = al_fail_memory(err);
 		goto out;
 	}

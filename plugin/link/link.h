@@ -30,6 +30,7 @@ struct al_links_parts {
 	void *event_ctx;
 	int64_t poll_interval_ms;
 	int64_t revocation_lifetime_ms;
+	int64_t audit_lifetime_ms; /* 0: audit rows are kept for ever */
 	unsigned held_bearers;
 };
 al_rc al_links_new(const struct al_links_parts *parts, struct al_links **out, acctlink_error *err) AL_MUST_USE;
@@ -63,6 +64,7 @@ struct al_bearer_call {
 	struct al_buf owner_key;
 	char link_id[AL_ID_LEN + 1]; /* "" : any */
 	int64_t min_ttl_ms;          /* 0: the provider's margin */
+	bool refresh;                /* a new set is wanted, though the bearer be good */
 	struct al_bearer *bearer;    /* set when finished OK */
 	struct al_bearer_call *next;
 };
@@ -150,6 +152,47 @@ struct al_rejected {
 };
 /* Takes effect in this process at once and is queued for the store. */
 al_rc al_links_report_rejected(struct al_links *links, const struct al_rejected *report,
+	acctlink_error *err) AL_MUST_USE;
+
+/* ---- operate.c: what an operator does ------------------------------------------ */
+/* These block on the store, and al_links_probe on the network: for a tool's own
+ * thread, never for a worker. */
+al_rc al_links_list_all(struct al_links *links, const char *after, const struct al_link_visit *visit,
+	acctlink_error *err) AL_MUST_USE;
+/* A refresh token that another program kept becomes a link without a bearer: the
+ * first al_links_bearer refreshes it. CONFLICT: the user has this link already. */
+struct al_import {
+	struct al_provider *provider;
+	acctlink_str user;
+	acctlink_str institution;
+	acctlink_str scope;          /* empty: as configured */
+	acctlink_str subject;        /* empty: the first id_token tells */
+	struct al_buf refresh_token;
+};
+al_rc al_links_import(struct al_links *links, const struct al_import *import, char link_id[AL_ID_LEN + 1],
+	acctlink_error *err) AL_MUST_USE;
+/* One audit row about a link that changes nothing: a bearer was taken out. */
+al_rc al_links_note_export(struct al_links *links, const struct al_buf *owner_key, int64_t generation,
+	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_forget_flows(struct al_links *links, acctlink_str user, int64_t *count, acctlink_error *err) AL_MUST_USE;
+/* While a provider is paused no process sends it anything; kept in the store. */
+al_rc al_links_pause(struct al_links *links, const char *provider, bool pause, acctlink_error *err) AL_MUST_USE;
+al_rc al_links_paused(struct al_links *links, const char *provider, bool *paused, acctlink_error *err) AL_MUST_USE;
+/* al_provider_ready, unless the provider is paused: PROVIDER_DOWN. */
+al_rc al_links_ready(struct al_links *links, struct al_provider *provider, struct al_wait *wait,
+	acctlink_error *err) AL_MUST_USE;
+/* Asks the provider for its metadata and keys, and its token endpoint to exchange
+ * a made-up code, which proves the client's credentials and spends nothing. */
+struct al_probe {
+	struct al_facts facts;       /* al_facts_clear */
+	al_rc keys;                  /* of the JWKS; OK also if none is needed */
+	acctlink_error keys_err;
+	al_rc token;                 /* OK: the client was accepted and the code refused */
+	acctlink_error token_err;
+	int http_status;             /* of the token endpoint's answer */
+	char code[64];               /* and its error code */
+};
+al_rc al_links_probe(struct al_links *links, struct al_provider *provider, struct al_probe *probe,
 	acctlink_error *err) AL_MUST_USE;
 
 /* ---- upkeep.c ---------------------------------------------------------------- */

@@ -70,6 +70,7 @@ struct al_decide_in {
 	const unsigned char *client;             /* fingerprint of the config in force */
 	int64_t now_wall;
 	int64_t min_ttl_ms;
+	bool insist;                             /* a new set is wanted, though the bearer be good */
 	int64_t withheld;                        /* al_cache_withheld */
 	bool claim_alive;                        /* the open claim's owner may still answer */
 };
@@ -88,6 +89,8 @@ int64_t al_backoff_ms(const struct al_provider_config *config, int64_t failures)
 struct al_cache;
 al_rc al_cache_new(unsigned max, struct al_cache **out, acctlink_error *err) AL_MUST_USE;
 void al_cache_free(struct al_cache **cache);
+/* Where the texts of held bearers are kept. */
+struct al_safe *al_cache_safe(const struct al_cache *cache);
 struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owner_key);
 /* `change` is a change number of the store at which the bearer was known to be
  * current; a put that is older than a drop, or than what the poller has gone
@@ -102,7 +105,7 @@ void al_cache_polled(struct al_cache *cache, int64_t change);
 void al_cache_drop_all(struct al_cache *cache, int64_t change);
 /* How long a tombstone stays in the store at least, so that each process sees it
  * among the changes; one that did not look for so long drops all it holds. */
-#define AL_TOMBSTONE_MS (24 * 60 * 60 * 1000)
+#define AL_TOMBSTONE_MS (INT64_C(24) * 60 * 60 * 1000)
 /* A report of the data API: the held bearer goes, the generation is noted. */
 bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
 	int64_t generation);

@@ -48,7 +48,7 @@ static struct al_bearer *make_bearer(struct al_flight *flight)
 	bearer->fresh_until = row->bearer_end;
 	if (flight->provider != NULL)
 		bearer->fresh_until -= al_margin(record, al_provider_config(flight->provider), 0);
-	al_buf_init(&bearer->text, AL_TOKEN_MAX);
+	al_buf_init_in(&bearer->text, AL_TOKEN_MAX, al_cache_safe(flight->links->cache));
 	if (text->len == 0 || !al_buf_copy(&bearer->text, text))
 		al_bearer_unref(&bearer);
 	return bearer;
@@ -105,6 +105,17 @@ static enum al_step_result serve_or_fail(struct al_flight *flight, const acctlin
 
 /* ---- look --------------------------------------------------------------------------- */
 
+/* Only the set that was there when the caller asked is replaced: whoever brought
+ * another one meanwhile has done what was asked for. */
+static bool insists(struct al_flight *flight)
+{
+	if (!flight->asked_refresh)
+		return false;
+	if (flight->from_generation == 0)
+		flight->from_generation = flight->record.row.generation;
+	return flight->record.row.generation == flight->from_generation;
+}
+
 static void read_decide_in(struct al_flight *flight, struct al_decide_in *in, unsigned char client[32])
 {
 	struct al_links *links = flight->links;
@@ -114,7 +125,7 @@ static void read_decide_in(struct al_flight *flight, struct al_decide_in *in, un
 	if (flight->provider == NULL)
 		flight->provider = al_links_provider(links, al_buf_text(&row->provider));
 	*in = (struct al_decide_in){ .record = &flight->record, .client = client, .now_wall = now.wall_ms,
-		.min_ttl_ms = flight->asked_ttl_ms,
+		.min_ttl_ms = flight->asked_ttl_ms, .insist = insists(flight),
 		.withheld = withheld_up_to(flight, now.boot_ms) };
 	if (flight->provider != NULL && al_provider_fingerprint(flight->provider, client, NULL) == ACCTLINK_OK)
 		in->config = al_provider_config(flight->provider);
@@ -191,7 +202,7 @@ static enum al_step_result step_look(struct al_task *task)
 	acctlink_error err = { 0 };
 	al_rc rc;
 
-	flight->asked_ttl_ms = al_flight_asked_ttl(flight);
+	al_flight_asked(flight);
 	/* A report is forgotten when the row has it: asked in this order, it is seen here or there. */
 	flight->noted_rejected = al_cache_withheld(links->cache, &flight->owner_key, NULL, 0);
 	rc = al_store_change(al_vault_store(links->parts.vault), &flight->snapshot, &err);
@@ -244,7 +255,7 @@ static enum al_step_result step_ready(struct al_task *task)
 	al_rc rc;
 
 	flight->wait = (struct al_wait){ .done = resume, .ctx = task };
-	rc = al_provider_ready(flight->provider, &flight->wait, &err);
+	rc = al_links_ready(flight->links, flight->provider, &flight->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_CLAIM);
 	return rc == ACCTLINK_OK ? al_go(task, STEP_CLAIM) : serve_or_fail(flight, &err);
@@ -426,7 +437,7 @@ static enum al_step_result step_keys(struct al_task *task)
 	al_rc rc;
 
 	flight->wait = (struct al_wait){ .done = resume, .ctx = task };
-	rc = al_provider_ready(flight->provider, &flight->wait, &err);
+	rc = al_links_ready(flight->links, flight->provider, &flight->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_KEYS);
 	flight->checked = true;

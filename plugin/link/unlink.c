@@ -282,7 +282,7 @@ static enum al_step_result step_ready(struct al_task *task)
 	al_rc rc;
 
 	job->wait = (struct al_wait){ .done = resume, .ctx = task };
-	rc = al_provider_ready(job->provider, &job->wait, &err);
+	rc = al_links_ready(job->links, job->provider, &job->wait, &err);
 	if (rc == AL_PENDING)
 		return al_wait(task, STEP_SEND);
 	job->wait.rc = rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The room's own work, one task per process: drops held bearers that another
- * process changed, takes up revocations that are due, sweeps old flows. Runs
+ * process changed, takes up revocations that are due, sweeps old flows and audit rows. Runs
  * every poll_interval; a failing store is tried again at the next turn.
  */
 #include "link/link_int.h"
@@ -79,13 +79,19 @@ static al_rc take_revocations(struct upkeep *upkeep, acctlink_error *err)
 
 static al_rc sweep(struct upkeep *upkeep, acctlink_error *err)
 {
+	const struct al_links_parts *parts = &upkeep->links->parts;
+	struct al_store *store = al_vault_store(parts->vault);
+	int64_t wall = al_now(parts->clock).wall_ms;
 	int64_t now = al_monotonic_ms();
+	al_rc rc;
 
 	if (upkeep->swept_at != 0 && now - upkeep->swept_at < SWEEP_EVERY_MS)
 		return ACCTLINK_OK;
 	upkeep->swept_at = now;
-	return al_store_sweep_flows(al_vault_store(upkeep->links->parts.vault),
-		al_now(upkeep->links->parts.clock).wall_ms, NULL, 0, err);
+	rc = al_store_sweep_flows(store, wall, NULL, 0, err);
+	if (rc == ACCTLINK_OK && parts->audit_lifetime_ms > 0)
+		rc = al_store_sweep_audit(store, wall - parts->audit_lifetime_ms, err);
+	return rc;
 }
 
 static void do_turn(struct upkeep *upkeep)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * HTTP over libcurl. One thread owns the multi handle and every transfer that
  * it was handed; al_http_start only queues under the lock. Completions run on
- * that thread without the lock. A body leaves at most once. What libcurl copies
- * inside itself (its send buffers) can't be wiped from here.
+ * that thread without the lock. A body leaves at most once. Of the secrets in a
+ * request only libcurl's copy of the Authorization header can't be wiped from here.
  */
 #include "base/thread.h"
 #include "net/net_int.h"
 
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -56,11 +57,15 @@ struct al_net {
 
 static pthread_once_t global_once = PTHREAD_ONCE_INIT;
 static CURLcode global_code;
+static bool global_openssl; /* as against GnuTLS, with which Debian builds a libcurl as well */
 
 /* Never undone: the host may use the same libcurl. */
 static void global_init(void)
 {
+	const curl_version_info_data *curl = curl_version_info(CURLVERSION_NOW);
+
 	global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+	global_openssl = curl->ssl_version != NULL && strncmp(curl->ssl_version, "OpenSSL/3", 9) == 0;
 }
 
 void al_http_result_clear(struct al_http_result *result)
@@ -100,6 +105,9 @@ static int before_attempt(void *ctx, char *remote_ip, char *local_ip, int remote
 	return CURL_PREREQFUNC_ABORT;
 }
 
+/* libcurl frees its upload buffer as it is. There the head has been before, with
+ * the client's secret, and the body stays: so its last byte goes alone, when the
+ * rest has left the buffer. */
 static size_t give_body(char *to, size_t size, size_t count, void *ctx)
 {
 	struct transfer *t = ctx;
@@ -112,8 +120,11 @@ static size_t give_body(char *to, size_t size, size_t count, void *ctx)
 	/* libcurl knows the length, so whoever asks for more begins again. */
 	if (len == 0)
 		return CURL_READFUNC_ABORT;
+	if (len > 1)
+		len--;
 	if (len > room)
 		len = room;
+	al_wipe(to, room);
 	memcpy(to, t->body.data + t->given, len);
 	t->given += len;
 	return len;
@@ -148,14 +159,17 @@ static size_t take_body(char *data, size_t size, size_t count, void *ctx)
 	struct al_buf *body = &t->result.body;
 	size_t len = size * count;
 	size_t room = body->max - body->len;
+	size_t taken = len <= room ? len : room;
+	bool kept = al_buf_put(body, data, taken);
 
-	if (len > room) {
+	/* libcurl has handed this part over and would free it with the tokens in it. */
+	al_wipe(data, len);
+	if (taken < len) {
 		t->result.too_large = true;
 		t->why = "the answer is larger than allowed";
-		(void)al_buf_put(body, data, room);
 		return CURL_WRITEFUNC_ERROR;
 	}
-	if (!al_buf_put(body, data, len)) {
+	if (!kept) {
 		t->why = "out of memory for the answer";
 		return CURL_WRITEFUNC_ERROR;
 	}
@@ -182,6 +196,15 @@ static const struct {
 	{ CURLOPT_CA_CACHE_TIMEOUT, CA_CACHE_S },
 	{ CURLOPT_NETRC, CURL_NETRC_IGNORED },
 };
+
+/* Else OpenSSL frees its buffer with the tokens of the last answer in it. */
+static CURLcode wipe_after_reading(CURL *easy, void *tls, void *ctx)
+{
+	(void)easy;
+	(void)ctx;
+	(void)SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT);
+	return CURLE_OK;
+}
 
 /* An ended time is the shortest one: libcurl takes 0 for none at all. */
 static long curl_ms(int64_t ms)
@@ -214,6 +237,8 @@ static CURLcode set_fixed(struct transfer *t)
 	SET(CURLOPT_WRITEDATA, (void *)t);
 	SET(CURLOPT_PREREQFUNCTION, before_attempt);
 	SET(CURLOPT_PREREQDATA, (void *)t);
+	if (global_openssl)
+		SET(CURLOPT_SSL_CTX_FUNCTION, wipe_after_reading);
 	return code;
 }
 
@@ -483,6 +508,12 @@ static al_rc start_thread_locked(struct al_net *net, acctlink_error *err)
 	net->multi = curl_multi_init();
 	if (net->multi == NULL)
 		return al_fail_memory(err);
+	/* Without descriptors libcurl makes one that nothing can wake: requests would lie there. */
+	if (curl_multi_wakeup(net->multi) != CURLM_OK) {
+		(void)curl_multi_cleanup(net->multi);
+		net->multi = NULL;
+		return al_fail(err, ACCTLINK_INTERNAL, "libcurl", "libcurl can't be woken up; raise the limit of open files");
+	}
 	failed = al_thread_start(&net->thread, run, net);
 	if (failed != 0) {
 		(void)curl_multi_cleanup(net->multi);

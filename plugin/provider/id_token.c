@@ -318,18 +318,26 @@ static unsigned allowed_algs(struct al_provider *provider)
 	return algs != 0 ? algs : AL_ALG_RS256;
 }
 
+/* A failure of ours says nothing about the token: it waits for its check. */
+static enum al_id_verdict verdict_of(al_rc rc)
+{
+	return rc == ACCTLINK_NO_MEMORY || rc == ACCTLINK_INTERNAL ? AL_ID_NO_KEY : AL_ID_BAD;
+}
+
 static enum al_id_verdict verify(struct al_provider *provider, const struct al_buf *token,
 	struct al_buf *payload, acctlink_error *err)
 {
 	struct held_keys held = take_keys(provider);
 	enum al_id_verdict verdict = AL_ID_NO_KEY;
+	al_rc rc;
 
 	if (held.jwks == NULL) {
 		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
 			"the id_token can't be checked: the provider's keys are not at hand");
 		return verdict;
 	}
-	switch (al_jws_verify(held.jwks, allowed_algs(provider), token, payload, err)) {
+	rc = al_jws_verify(held.jwks, allowed_algs(provider), token, payload, err);
+	switch (rc) {
 	case ACCTLINK_OK:
 		verdict = AL_ID_GOOD;
 		break;
@@ -340,7 +348,7 @@ static enum al_id_verdict verify(struct al_provider *provider, const struct al_b
 		verdict = held.may_refetch ? AL_ID_NO_KEY : AL_ID_BAD;
 		break;
 	default:
-		verdict = AL_ID_BAD;
+		verdict = verdict_of(rc);
 	}
 	al_jwks_free(&held.jwks);
 	return verdict;
@@ -352,9 +360,10 @@ static enum al_id_verdict judge(const struct check *c, acctlink_error *err)
 {
 	const char *subject = c->expect->subject;
 	const struct al_buf *got = &c->claims->subject;
+	al_rc rc = check_claims(c, err);
 
-	if (check_claims(c, err) != ACCTLINK_OK)
-		return AL_ID_BAD;
+	if (rc != ACCTLINK_OK)
+		return verdict_of(rc);
 	if (subject == NULL || texts_equal(al_buf_text(got), got->len, subject, strlen(subject)))
 		return AL_ID_GOOD;
 	(void)refuse(err, "its subject is another than the link's");
@@ -374,7 +383,7 @@ static enum al_id_verdict check_token(struct al_provider *provider, struct check
 	c->json = al_json_parse(al_buf_text(&payload), payload.len, &why);
 	if (c->json == NULL) {
 		(void)al_fail(err, why.status, NULL, "id_token refused: its payload is %.400s", why.message);
-		verdict = AL_ID_BAD;
+		verdict = verdict_of(why.status);
 		goto out;
 	}
 	verdict = judge(c, err);

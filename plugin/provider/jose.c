@@ -384,6 +384,12 @@ static al_rc refuse(acctlink_error *err, const char *what)
 }
 
 /* RFC 7515, 7.1. */
+/* A part that did not go into its buffer. */
+static al_rc no_room(const acctlink_str *encoded, size_t max, const char *what, acctlink_error *err)
+{
+	return encoded->len * 3 / 4 > max ? refuse(err, what) : al_fail_memory(err);
+}
+
 static al_rc split(struct jws *jws, const struct al_buf *token, acctlink_error *err)
 {
 	const char *text = al_buf_text(token);
@@ -420,6 +426,8 @@ static al_rc choose_alg(struct jws *jws, struct json_object *header, acctlink_er
 	jws->alg = find_alg(name, len);
 	if (jws->alg != NULL)
 		return ACCTLINK_OK;
+	if (al_may_quote_secret(name, len, NULL, 0))
+		return refuse(err, "its alg is none at all");
 	al_copy_printable(shown, sizeof(shown), name, len);
 	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the token is refused: alg %s is not "
 		"supported (RS256, PS256, ES256, EdDSA are)", shown);
@@ -451,7 +459,8 @@ static al_rc read_header(struct jws *jws, const struct al_buf *token, acctlink_e
 		return rc;
 	al_buf_init(&text, HEADER_MAX);
 	if (!al_base64url_decode(&text, jws->header.data, jws->header.len)) {
-		rc = refuse(err, text.failed ? "its header is longer than 4 KiB" : "its header is not base64url");
+		rc = text.failed ? no_room(&jws->header, HEADER_MAX, "its header is longer than 4 KiB", err)
+			: refuse(err, "its header is not base64url");
 		goto out;
 	}
 	header = al_json_parse(al_buf_text(&text), text.len, &why);
@@ -501,9 +510,10 @@ static al_rc read_signature(struct jws *jws, acctlink_error *err)
 	if (jws->signature.len == 0)
 		return refuse(err, "it is not signed");
 	if (!al_base64url_decode(&jws->raw, jws->signature.data, jws->signature.len))
-		return refuse(err, jws->raw.failed ? "its signature is too long" : "its signature is not base64url");
+		return jws->raw.failed ? no_room(&jws->signature, SIGNATURE_MAX, "its signature is too long", err)
+			: refuse(err, "its signature is not base64url");
 	/* Before anything is built of it: longer ones have overflowed elsewhere. */
-	if (jws->alg->bit == AL_ALG_ES256 && jws->raw.len != 2 * EC_FIELD)
+	if (jws->alg->bit == AL_ALG_ES256 && jws->raw.len != (size_t)2 * EC_FIELD)
 		return refuse(err, "an ES256 signature has 64 bytes, this one has not");
 	return jws->alg->bit == AL_ALG_ES256 ? ecdsa_to_der(&jws->raw, err) : ACCTLINK_OK;
 }
@@ -519,22 +529,34 @@ static bool set_padding(EVP_PKEY_CTX *ctx, unsigned alg)
 	return true;
 }
 
-static bool verify_with(EVP_PKEY *key, const struct jws *jws)
+/* The oldest error tells the cause, the newest may; this thread is the plugin's own. */
+static bool ran_out_of_memory(void)
+{
+	return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE
+		|| ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+}
+
+/* CONFLICT: the signature is another key's, or nobody's. */
+static al_rc verify_with(EVP_PKEY *key, const struct jws *jws, acctlink_error *err)
 {
 	unsigned alg = jws->alg->bit;
 	bool is_rsa = alg == AL_ALG_RS256 || alg == AL_ALG_PS256;
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
 	EVP_PKEY_CTX *ctx = NULL; /* md's */
-	bool good;
+	al_rc rc = AL_CONFLICT;
 
+	if (md == NULL || EVP_DigestVerifyInit_ex(md, &ctx, alg == AL_ALG_EDDSA ? NULL : "SHA256", NULL, NULL, key, NULL) != 1
+		|| !set_padding(ctx, alg))
+		rc = al_fail(err, ACCTLINK_INTERNAL, NULL, "OpenSSL could not begin to check a signature (%s)", jws->alg->name);
 	/* OpenSSL takes a PSS signature with its leading zeros cut off. */
-	good = md != NULL && (!is_rsa || (int)jws->raw.len == EVP_PKEY_get_size(key))
-		&& EVP_DigestVerifyInit_ex(md, &ctx, alg == AL_ALG_EDDSA ? NULL : "SHA256", NULL, NULL, key, NULL) == 1
-		&& set_padding(ctx, alg)
+	else if ((!is_rsa || (int)jws->raw.len == EVP_PKEY_get_size(key))
 		&& EVP_DigestVerify(md, (const unsigned char *)jws->raw.data, jws->raw.len,
-			(const unsigned char *)jws->signed_part.data, jws->signed_part.len) == 1;
+			(const unsigned char *)jws->signed_part.data, jws->signed_part.len) == 1)
+		rc = ACCTLINK_OK;
+	else if (ran_out_of_memory())
+		rc = al_fail_memory(err);
 	EVP_MD_CTX_free(md);
-	return good;
+	return rc;
 }
 
 static al_rc no_key(const struct al_jwks *keys, const struct jws *jws, bool named, bool tried, acctlink_error *err)
@@ -563,6 +585,7 @@ static al_rc try_keys(const struct al_jwks *keys, const struct jws *jws, acctlin
 {
 	bool named = false;
 	bool tried = false;
+	al_rc rc;
 
 	for (size_t i = 0; i < keys->count; i++) {
 		const struct al_jwk *jwk = &keys->keys[i];
@@ -573,8 +596,9 @@ static al_rc try_keys(const struct al_jwks *keys, const struct jws *jws, acctlin
 		if ((jwk->algs & jws->alg->bit) == 0)
 			continue;
 		tried = true;
-		if (verify_with(jwk->key, jws))
-			return ACCTLINK_OK;
+		rc = verify_with(jwk->key, jws, err);
+		if (rc != AL_CONFLICT)
+			return rc;
 	}
 	return no_key(keys, jws, named, tried, err);
 }
@@ -621,7 +645,7 @@ al_rc al_jws_half_hash(const struct al_buf *token, const struct al_buf *of, stru
 
 	al_buf_clear(out);
 	(void)ERR_set_mark();
-	if (rc == ACCTLINK_OK
+	if (rc == ACCTLINK_OK /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a header that was read has an alg */
 		&& EVP_Q_digest(NULL, jws.alg->hash, NULL, al_buf_text(of), of->len, hash, &len) != 1)
 		rc = al_fail(err, ACCTLINK_INTERNAL, NULL, "OpenSSL has no %s", jws.alg->hash);
 	(void)ERR_pop_to_mark();

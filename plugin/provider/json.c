@@ -438,7 +438,8 @@ const char *al_json_string(struct json_object *object, const char *name, size_t 
 
 static bool int_from_double(double number, int64_t *out)
 {
-	/* 2^63 as a double; a NaN fails both comparisons. */
+	/* 2^63 as a double; a NaN fails both comparisons. cppcheck can't read such numbers. */
+	/* cppcheck-suppress incorrectLogicOperator */
 	if (!(number > -0x1p63 && number < 0x1p63) || (double)(int64_t)number != number)
 		return false;
 	*out = (int64_t)number;

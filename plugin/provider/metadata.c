@@ -39,6 +39,7 @@ void al_endpoints_unref(struct al_endpoints **endpoints)
 	free(gone->token);
 	free(gone->revocation);
 	free(gone->jwks);
+	free(gone->advice);
 	free(gone);
 }
 
@@ -118,15 +119,6 @@ static const char *list_word(struct json_object *list, size_t at)
 	return json_object_is_type(item, json_type_string) ? json_object_get_string(item) : "";
 }
 
-static bool list_has(struct json_object *list, const char *word)
-{
-	for (size_t i = 0; i < list_length(list); i++) {
-		if (strcmp(list_word(list, i), word) == 0)
-			return true;
-	}
-	return false;
-}
-
 static unsigned list_algs(struct json_object *list)
 {
 	unsigned algs = 0;
@@ -159,7 +151,7 @@ static al_rc check_pkce(const struct al_provider_config *config, struct json_obj
 
 	if (!config->pkce || metadata == NULL
 		|| !json_object_object_get_ex(metadata, "code_challenge_methods_supported", &list)
-		|| list_has(list, "S256"))
+		|| al_json_list_has(list, "S256"))
 		return ACCTLINK_OK;
 	return al_fail(err, ACCTLINK_BAD_PROVIDER, config->issuer,
 		"the provider's metadata does not offer PKCE with S256: set pkce = false to go without");
@@ -193,7 +185,9 @@ static al_rc fill_endpoints(const struct al_provider_config *config, struct json
 			config->id_token_expected, &endpoints->jwks, err);
 	if (rc == ACCTLINK_OK)
 		rc = take_algs(config, metadata, endpoints, err);
-	return rc == ACCTLINK_OK ? check_pkce(config, metadata, err) : rc;
+	if (rc == ACCTLINK_OK)
+		rc = check_pkce(config, metadata, err);
+	return rc == ACCTLINK_OK ? al_offer_compare(config, metadata, &endpoints->advice, err) : rc;
 }
 
 al_rc al_endpoints_make(const struct al_provider_config *config, struct json_object *metadata,

@@ -48,6 +48,19 @@ bool al_provider_can_revoke(struct al_provider *provider);
 /* The metadata says that answers carry iss (RFC 9207). False before al_provider_ready. */
 bool al_provider_sends_iss(struct al_provider *provider);
 
+/* What an operator's check shows of a provider that is ready. */
+struct al_facts {
+	char *authorization_endpoint;
+	char *token_endpoint;
+	char *revocation_endpoint; /* NULL: none */
+	char *jwks_uri;            /* NULL: none */
+	size_t keys;               /* at hand, that can verify an id_token */
+	unsigned algs;             /* AL_ALG_ bits that are accepted */
+	char *advice;              /* what the config uses and the metadata does not offer: a sentence a line; may be NULL */
+};
+al_rc al_provider_facts(struct al_provider *provider, struct al_facts *facts, acctlink_error *err) AL_MUST_USE;
+void al_facts_clear(struct al_facts *facts);
+
 /* ---- authorize.c: the consent URL (RFC 6749, 4.1.1) ------------------------ */
 struct al_authorize {
 	const char *redirect_uri;

@@ -67,6 +67,13 @@ bool al_is_blank(char c);
 /* ASCII only: tolower would ask the host's locale. */
 bool al_same_word(const char *text, size_t len, const char *lower);
 
+/* ---- offer.c ----------------------------------------------------------------- */
+/* Says what the config uses and the metadata does not offer: NULL if nothing. */
+al_rc al_offer_compare(const struct al_provider_config *config, struct json_object *metadata, char **advice,
+	acctlink_error *err) AL_MUST_USE;
+/* A list of words in a JSON document; false for anything else. */
+bool al_json_list_has(struct json_object *list, const char *word);
+
 /* ---- metadata.c ------------------------------------------------------------ */
 struct al_endpoints { /* immutable once published */
 	char *authorization;
@@ -75,6 +82,7 @@ struct al_endpoints { /* immutable once published */
 	char *jwks;       /* NULL: none */
 	unsigned algs;    /* what id_tokens may be signed with */
 	bool iss_parameter;
+	char *advice;     /* see al_facts; may be NULL */
 	atomic_int refs;
 };
 struct al_provider {

@@ -11,7 +11,6 @@
 #define SCOPE_MAX ((size_t)16 * 1024)
 #define TEN_YEARS_S ((int64_t)3653 * 24 * 3600)
 #define DESCRIPTION_SHOWN 120
-#define TOKEN_LIKE_RUN 24
 
 /* ---- what may be shown ------------------------------------------------------ */
 
@@ -33,45 +32,9 @@ static struct hidden hidden_of(const struct al_provider_config *config,
 	return hidden;
 }
 
-static bool holds_secret(const char *text, size_t len, const struct hidden *hidden)
+static bool may_quote(const char *text, size_t len, const struct hidden *hidden)
 {
-	for (size_t i = 0; i < AL_COUNT(hidden->of); i++) {
-		const struct al_buf *secret = hidden->of[i];
-
-		if (secret != NULL && secret->len > 0
-			&& memmem(text, len, secret->data, secret->len) != NULL)
-			return true;
-	}
-	return false;
-}
-
-static bool is_token_char(char c)
-{
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-		|| (c != '\0' && strchr("_.~+/=-", c) != NULL);
-}
-
-static bool looks_like_token(const char *text, size_t len)
-{
-	size_t run = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		run = is_token_char(text[i]) ? run + 1 : 0;
-		if (run >= TOKEN_LIKE_RUN)
-			return true;
-	}
-	return false;
-}
-
-/* Some of the registered error codes are longer than TOKEN_LIKE_RUN; no token
- * consists of small letters and underscores alone. */
-static bool is_plain_word(const char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (is_token_char(text[i]) && (text[i] < 'a' || text[i] > 'z') && text[i] != '_')
-			return false;
-	}
-	return true;
+	return al_may_quote_secret(text, len, hidden->of, AL_COUNT(hidden->of));
 }
 
 /* A bounded, printable copy of the provider's words, empty if they could hold
@@ -79,7 +42,7 @@ static bool is_plain_word(const char *text, size_t len)
 static void scrub(char *to, size_t cap, const char *text, size_t len, const struct hidden *hidden)
 {
 	to[0] = '\0';
-	if (!holds_secret(text, len, hidden) && !looks_like_token(text, len))
+	if (!may_quote(text, len, hidden))
 		al_copy_printable(to, cap, text, len);
 }
 
@@ -409,9 +372,7 @@ static void describe_error(const struct failure *failure, const struct hidden *h
 {
 	char description[DESCRIPTION_SHOWN + 1];
 
-	if (holds_secret(failure->error, failure->error_len, hidden)
-		|| (looks_like_token(failure->error, failure->error_len)
-		&& !is_plain_word(failure->error, failure->error_len)))
+	if (may_quote(failure->error, failure->error_len, hidden))
 		(void)snprintf(answer->provider_code, sizeof(answer->provider_code), "withheld");
 	else
 		al_copy_printable(answer->provider_code, sizeof(answer->provider_code),
@@ -421,6 +382,19 @@ static void describe_error(const struct failure *failure, const struct hidden *h
 		hidden);
 	if (description[0] != '\0')
 		note(answer, "%s", description);
+}
+
+/* A whole URL looks like a token, so its parts are judged. */
+static bool url_may_quote(const char *url, const struct hidden *hidden)
+{
+	size_t len;
+
+	for (; *url != '\0'; url += len + (url[len] != '\0' ? 1 : 0)) {
+		len = strcspn(url, "/.:;=");
+		if (may_quote(url, len, hidden))
+			return true;
+	}
+	return false;
 }
 
 static void describe(const struct failure *failure, const struct al_http_result *result,
@@ -434,7 +408,8 @@ static void describe(const struct failure *failure, const struct al_http_result 
 		note(answer, "HTTP %d without an OAuth error", result->status);
 	}
 	if (result->location[0] != '\0')
-		note(answer, "the redirect to %s was not followed", result->location);
+		note(answer, "the redirect to %s was not followed",
+			url_may_quote(result->location, hidden) ? "another address" : result->location);
 }
 
 /* Sent, and nothing whole came back. */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define REQUEST_MAX (3 * AL_TOKEN_MAX + 256 * 1024)
+#define REQUEST_MAX (3 * AL_TOKEN_MAX + (size_t)256 * 1024)
 
 /* One POST of `body` with the client's credentials. */
 static al_rc post_form(struct al_provider *provider, const char *url, enum al_client_auth auth,
@@ -28,6 +28,7 @@ static al_rc post_form(struct al_provider *provider, const char *url, enum al_cl
 		headers[1] = header.data;
 	request->url = url;
 	request->ca_file = config->ca_file;
+	/* cppcheck-suppress autoVariables ; al_http_start copies them */
 	request->headers = headers;
 	request->connect_timeout_ms = config->connect_timeout_ms;
 	request->timeout_ms = config->request_timeout_ms;

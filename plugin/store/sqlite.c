@@ -64,10 +64,16 @@ al_rc al_sqlite_fail(const struct al_sqlite_handle *h, int code, const char *doi
 static _Atomic uint64_t open_here;
 static struct al_sqlite *_Atomic stores[STORES_MAX];
 
-static bool count_opened(void)
+/* Calls into SQLite under way, counted likewise. A fork that fell into one may
+ * have copied SQLite's own locks as taken: then a child can't even close what it
+ * inherited without the risk of waiting for ever. */
+static _Atomic uint64_t inside_here;
+
+/* False if a parent process counted and can't count down here. */
+static bool count_up(_Atomic uint64_t *word)
 {
 	uint64_t self = (uint64_t)(uint32_t)getpid() << 32;
-	uint64_t old = atomic_load(&open_here);
+	uint64_t old = atomic_load(word);
 	uint64_t next;
 
 	do {
@@ -76,8 +82,19 @@ static bool count_opened(void)
 		if (!ours && (uint32_t)old != 0)
 			return false;
 		next = ours ? old + 1 : self + 1;
-	} while (!atomic_compare_exchange_weak(&open_here, &old, next));
+	} while (!atomic_compare_exchange_weak(word, &old, next));
 	return true;
+}
+
+static void count_down(_Atomic uint64_t *word)
+{
+	(void)atomic_fetch_sub(word, 1);
+}
+
+static al_rc fail_forked(const struct al_sqlite *s, acctlink_error *err)
+{
+	return al_fail(err, ACCTLINK_FORKED, s->base.path, "this process was forked while a thread was just using a "
+		"store, and can't use one: fork before the first use, or fork again");
 }
 
 /* Closing an inherited connection must not touch what the parent uses: without
@@ -90,7 +107,7 @@ static void close_handle(struct al_sqlite_handle *h, bool inherited)
 	if (h->db != NULL && inherited)
 		(void)sqlite3_db_config(h->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	(void)sqlite3_close_v2(h->db);
-	atomic_fetch_sub(&open_here, 1);
+	count_down(&open_here);
 	free(h);
 }
 
@@ -113,8 +130,12 @@ static bool drop_idle(struct al_sqlite *s, bool inherited)
 {
 	struct al_sqlite_handle *list;
 
-	if (pthread_mutex_trylock(&s->lock) != 0)
+	if (!count_up(&inside_here))
 		return false;
+	if (pthread_mutex_trylock(&s->lock) != 0) {
+		count_down(&inside_here);
+		return false;
+	}
 	list = s->idle;
 	s->idle = NULL;
 	for (struct al_sqlite_handle *h = list; h != NULL; h = h->next)
@@ -126,6 +147,7 @@ static bool drop_idle(struct al_sqlite *s, bool inherited)
 		close_handle(list, inherited);
 		list = next;
 	}
+	count_down(&inside_here);
 	return true;
 }
 
@@ -152,7 +174,7 @@ static bool enter_process(void)
 {
 	const struct timespec nap = { 0, 5000000 };
 
-	for (int tries = 0; !count_opened(); tries++) {
+	for (int tries = 0; !count_up(&open_here); tries++) {
 		if (tries == 20)
 			return false;
 		if (tries > 0)
@@ -179,8 +201,7 @@ static al_rc open_handle(struct al_sqlite *s, struct al_sqlite_handle **out, acc
 	h->store = s;
 	if (!enter_process()) {
 		free(h);
-		return al_fail(err, ACCTLINK_FORKED, s->base.path, "this process was forked while a thread was just using a "
-			"store, and can't use one: fork before the first use, or fork again");
+		return fail_forked(s, err);
 	}
 	code = sqlite3_open_v2(s->base.path, &h->db, flags, NULL);
 	rc = code == SQLITE_OK ? al_sqlite_set_up(h, err) : al_sqlite_fail(h, code, "open", err);
@@ -250,16 +271,22 @@ al_rc al_sqlite_take(struct al_sqlite *s, struct al_sqlite_handle **out, acctlin
 	if (!get_turn(s, &h))
 		return al_fail(err, ACCTLINK_STORE_DOWN, s->base.path, "all %d connections to the store %s were busy for "
 			"%d s", CONNECTIONS_MAX, s->base.path, AL_SQLITE_BUSY_MS / 1000);
+	if (!count_up(&inside_here)) {
+		put_back(s, h);
+		return fail_forked(s, err);
+	}
 	if (h != NULL && has_moved(h)) {
 		close_handle(h, false);
 		h = NULL;
 	}
 	if (h == NULL)
 		rc = open_handle(s, &h, err);
-	if (rc != ACCTLINK_OK)
+	if (rc != ACCTLINK_OK) {
+		count_down(&inside_here);
 		put_back(s, NULL);
-	else
+	} else {
 		*out = h;
+	}
 	return rc;
 }
 
@@ -272,6 +299,7 @@ void al_sqlite_give(struct al_sqlite *s, struct al_sqlite_handle *h, al_rc rc)
 		close_handle(h, false);
 		h = NULL;
 	}
+	count_down(&inside_here);
 	put_back(s, h);
 }
 
@@ -318,7 +346,8 @@ static void register_store(struct al_sqlite *s)
 
 static const struct al_store_ops ops = {
 	sqlite_close, sqlite_rest, al_sqlite_get_link, al_sqlite_get_flow, al_sqlite_list_links,
-	al_sqlite_change, al_sqlite_sweep_flows, al_sqlite_get_meta, al_sqlite_put_meta, al_sqlite_commit
+	al_sqlite_change, al_sqlite_sweep_flows, al_sqlite_forget_flows, al_sqlite_sweep_audit, al_sqlite_get_meta,
+	al_sqlite_put_meta, al_sqlite_drop_meta, al_sqlite_commit
 };
 
 static bool init_pool(struct al_sqlite *s)
@@ -349,9 +378,12 @@ static al_rc check_store(struct al_sqlite *s, const char *path, acctlink_error *
 	s->inode = st.st_ino;
 	if (st.st_uid != geteuid())
 		return ACCTLINK_OK;
+	if (!count_up(&inside_here))
+		return fail_forked(s, err);
 	rc = open_handle(s, &h, err);
 	if (rc == ACCTLINK_OK)
 		close_handle(h, false);
+	count_down(&inside_here);
 	return rc;
 }
 

@@ -54,6 +54,7 @@ static al_rc write_all(struct al_sqlite *s, write_work work, void *ctx, int64_t 
 	bool committing;
 	al_rc rc = al_sqlite_take(s, &h, err);
 
+	*number = 0;
 	if (rc != ACCTLINK_OK)
 		return rc;
 	rc = begin_write(h, mark, number, err);
@@ -166,7 +167,8 @@ static int bind_sweep(sqlite3_stmt *statement, const struct sweep *sweep)
 	return code;
 }
 
-static al_rc sweep_needed(struct al_sqlite *s, const struct sweep *sweep, bool *needed, acctlink_error *err)
+/* Asks first, so that nothing is committed when there is nothing to delete. */
+static al_rc is_needed(struct al_sqlite *s, size_t which, const struct sweep *sweep, bool *needed, acctlink_error *err)
 {
 	struct al_sqlite_handle *h;
 	sqlite3_stmt *statement;
@@ -174,14 +176,14 @@ static al_rc sweep_needed(struct al_sqlite *s, const struct sweep *sweep, bool *
 
 	if (rc != ACCTLINK_OK)
 		return rc;
-	statement = h->statements[AL_SQL_SWEEP_NEEDED];
-	rc = al_sqlite_seek(h, AL_SQL_SWEEP_NEEDED, bind_sweep(statement, sweep), err);
+	statement = h->statements[which];
+	rc = al_sqlite_seek(h, which, bind_sweep(statement, sweep), err);
 	if (rc == ACCTLINK_OK) {
 		*needed = sqlite3_column_int(statement, 0) != 0;
 		al_sqlite_finish(statement);
 	}
 	al_sqlite_give(s, h, rc);
-	return rc;
+	return rc == AL_ABSENT ? ACCTLINK_OK : rc;
 }
 
 static al_rc sweep_all(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
@@ -203,11 +205,56 @@ al_rc al_sqlite_sweep_flows(struct al_store *store, int64_t now, const struct al
 	struct sweep sweep = { now, user, keep };
 	bool needed = false;
 	int64_t number;
-	al_rc rc = sweep_needed(al_sqlite_of(store), &sweep, &needed, err);
+	al_rc rc = is_needed(al_sqlite_of(store), AL_SQL_SWEEP_NEEDED, &sweep, &needed, err);
 
 	if (rc != ACCTLINK_OK || !needed)
 		return rc;
 	return write_all(al_sqlite_of(store), sweep_all, &sweep, &number, err);
+}
+
+static al_rc delete_audit(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
+{
+	(void)number;
+	return al_sqlite_run(h, AL_SQL_SWEEP_AUDIT, bind_sweep(h->statements[AL_SQL_SWEEP_AUDIT], ctx), "write to", err);
+}
+
+al_rc al_sqlite_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err)
+{
+	struct sweep sweep = { .now = before };
+	bool needed = false;
+	int64_t number;
+	al_rc rc = is_needed(al_sqlite_of(store), AL_SQL_AUDIT_NEEDED, &sweep, &needed, err);
+
+	if (rc != ACCTLINK_OK || !needed)
+		return rc;
+	return write_all(al_sqlite_of(store), delete_audit, &sweep, &number, err);
+}
+
+struct forgotten {
+	const struct al_buf *user;
+	int64_t count;
+};
+
+static al_rc delete_flows(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
+{
+	struct forgotten *forgotten = ctx;
+	int code = al_sqlite_bind_text(h->statements[AL_SQL_FORGET_FLOWS], 1, forgotten->user->data,
+		forgotten->user->len);
+	al_rc rc = al_sqlite_run(h, AL_SQL_FORGET_FLOWS, code, "write to", err);
+
+	(void)number;
+	forgotten->count = sqlite3_changes(h->db);
+	return rc;
+}
+
+al_rc al_sqlite_forget_flows(struct al_store *store, const struct al_buf *user, int64_t *count, acctlink_error *err)
+{
+	struct forgotten forgotten = { .user = user };
+	int64_t number;
+	al_rc rc = write_all(al_sqlite_of(store), delete_flows, &forgotten, &number, err);
+
+	*count = rc == ACCTLINK_OK ? forgotten.count : 0;
+	return rc;
 }
 
 struct meta {
@@ -234,4 +281,21 @@ al_rc al_sqlite_put_meta(struct al_store *store, const char *name, const struct 
 	int64_t number;
 
 	return write_all(al_sqlite_of(store), write_meta, &meta, &number, err);
+}
+
+static al_rc delete_meta(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
+{
+	const struct meta *meta = ctx;
+	int code = al_sqlite_bind_text(h->statements[AL_SQL_DROP_META], 1, meta->name, strlen(meta->name));
+
+	(void)number;
+	return al_sqlite_run(h, AL_SQL_DROP_META, code, "write to", err);
+}
+
+al_rc al_sqlite_drop_meta(struct al_store *store, const char *name, acctlink_error *err)
+{
+	struct meta meta = { name, NULL };
+	int64_t number;
+
+	return write_all(al_sqlite_of(store), delete_meta, &meta, &number, err);
 }

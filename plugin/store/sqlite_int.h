@@ -23,12 +23,16 @@ enum al_sqlite_statement {
 	AL_SQL_FIND_LINK,
 	AL_SQL_GET_FLOW,
 	AL_SQL_LIST_LINKS, /* and the other queries, in order */
-	AL_SQL_LIST_LAST = AL_SQL_LIST_LINKS + (int)AL_QUERY_CHANGED,
+	AL_SQL_LIST_LAST = AL_SQL_LIST_LINKS + AL_QUERY_CHANGED,
 	AL_SQL_SWEEP_NEEDED,
 	AL_SQL_SWEEP_ENDED,
 	AL_SQL_SWEEP_SURPLUS,
+	AL_SQL_FORGET_FLOWS,
+	AL_SQL_AUDIT_NEEDED,
+	AL_SQL_SWEEP_AUDIT,
 	AL_SQL_GET_META,
 	AL_SQL_PUT_META,
+	AL_SQL_DROP_META,
 	AL_SQL_STATEMENTS
 };
 /* The place of a query's statement in the table. */
@@ -101,6 +105,9 @@ al_rc al_sqlite_get_meta(struct al_store *store, const char *name, struct al_buf
 al_rc al_sqlite_commit(struct al_store *store, struct al_write *writes, size_t count, acctlink_error *err);
 al_rc al_sqlite_sweep_flows(struct al_store *store, int64_t now, const struct al_buf *user, unsigned keep,
 	acctlink_error *err);
+al_rc al_sqlite_forget_flows(struct al_store *store, const struct al_buf *user, int64_t *count, acctlink_error *err);
+al_rc al_sqlite_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err);
 al_rc al_sqlite_put_meta(struct al_store *store, const char *name, const struct al_buf *value, acctlink_error *err);
+al_rc al_sqlite_drop_meta(struct al_store *store, const char *name, acctlink_error *err);
 
 #endif

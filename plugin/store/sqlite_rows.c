@@ -156,6 +156,9 @@ static int bind_query(sqlite3_stmt *statement, const struct al_link_query_args *
 		if (code == SQLITE_OK)
 			code = al_sqlite_bind_text(statement, 2, args->after, strlen(args->after));
 		break;
+	case AL_QUERY_ALL:
+		code = al_sqlite_bind_text(statement, 1, args->after, strlen(args->after));
+		break;
 	case AL_QUERY_SUBJECT:
 		code = al_sqlite_bind_text(statement, 1, args->issuer->data, args->issuer->len);
 		if (code == SQLITE_OK)

@@ -36,6 +36,8 @@ static const struct {
 	[AL_SQL_GET_FLOW] = { &al_flow_table, "SELECT %n FROM flow WHERE state_hash = ?1" },
 	[AL_SQL_LIST(AL_QUERY_USER)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE user = ?1 AND id > ?2 AND state <> 5 ORDER BY id LIMIT ?3" },
+	[AL_SQL_LIST(AL_QUERY_ALL)] = { &al_link_table, "SELECT %n FROM link"
+		" WHERE id > ?1 AND state <> 5 ORDER BY id LIMIT ?2" },
 	[AL_SQL_LIST(AL_QUERY_SUBJECT)] = { &al_link_table, "SELECT %n FROM link"
 		" WHERE issuer = ?1 AND client = ?2 AND subject = ?3 AND state NOT IN (4, 5) ORDER BY id LIMIT ?4" },
 	[AL_SQL_LIST(AL_QUERY_DUE)] = { &al_link_table, "SELECT %n FROM link"
@@ -51,8 +53,14 @@ static const struct {
 		" (SELECT state_hash FROM flow WHERE expires_at < ?1 ORDER BY expires_at LIMIT 1000)" },
 	[AL_SQL_SWEEP_SURPLUS] = { NULL, "DELETE FROM flow WHERE state_hash IN (SELECT state_hash FROM flow"
 		" WHERE user = ?2 AND phase = 0 ORDER BY created_at DESC, state_hash LIMIT -1 OFFSET ?3)" },
+	[AL_SQL_FORGET_FLOWS] = { NULL, "DELETE FROM flow WHERE user = ?1" },
+	/* The oldest only: the rest of the table is not looked through. */
+	[AL_SQL_AUDIT_NEEDED] = { NULL, "SELECT at < ?1 FROM audit ORDER BY seq LIMIT 1" },
+	[AL_SQL_SWEEP_AUDIT] = { NULL, "DELETE FROM audit WHERE at < ?1"
+		" AND seq IN (SELECT seq FROM audit ORDER BY seq LIMIT 1000)" },
 	[AL_SQL_GET_META] = { NULL, "SELECT value FROM meta WHERE name = ?1" },
-	[AL_SQL_PUT_META] = { NULL, "INSERT INTO meta (name, value) VALUES (?1, ?2)" }
+	[AL_SQL_PUT_META] = { NULL, "INSERT INTO meta (name, value) VALUES (?1, ?2)" },
+	[AL_SQL_DROP_META] = { NULL, "DELETE FROM meta WHERE name = ?1" }
 };
 
 static void put_columns(struct al_buf *sql, const struct al_table *table, char style)

@@ -306,6 +306,15 @@ al_rc al_store_list_user(struct al_store *store, const struct al_buf *user, cons
 	return rc != ACCTLINK_OK ? rc : list(store, &args, visit, err);
 }
 
+al_rc al_store_list_all(struct al_store *store, const char *after, const struct al_link_visit *visit,
+	acctlink_error *err)
+{
+	struct al_link_query_args args = { .query = AL_QUERY_ALL, .after = after };
+	al_rc rc = need(after != NULL, "the id to begin after", err);
+
+	return rc != ACCTLINK_OK ? rc : list(store, &args, visit, err);
+}
+
 al_rc al_store_list_subject(struct al_store *store, const struct al_buf *issuer,
 	const struct al_buf *client, const struct al_buf *subject,
 	const struct al_link_visit *visit, acctlink_error *err)
@@ -352,6 +361,19 @@ al_rc al_store_sweep_flows(struct al_store *store, int64_t now, const struct al_
 	return store->ops->sweep_flows(store, now, user, keep, err);
 }
 
+al_rc al_store_forget_flows(struct al_store *store, const struct al_buf *user, int64_t *count,
+	acctlink_error *err)
+{
+	al_rc rc = need(user != NULL && user->len > 0, "the user", err);
+
+	return rc != ACCTLINK_OK ? rc : store->ops->forget_flows(store, user, count, err);
+}
+
+al_rc al_store_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err)
+{
+	return store->ops->sweep_audit(store, before, err);
+}
+
 al_rc al_store_get_meta(struct al_store *store, const char *name, struct al_buf *value,
 	acctlink_error *err)
 {
@@ -366,6 +388,13 @@ al_rc al_store_put_meta(struct al_store *store, const char *name, const struct a
 	al_rc rc = need(name != NULL && value != NULL && !value->failed, "the value", err);
 
 	return rc != ACCTLINK_OK ? rc : store->ops->put_meta(store, name, value, err);
+}
+
+al_rc al_store_drop_meta(struct al_store *store, const char *name, acctlink_error *err)
+{
+	al_rc rc = need(name != NULL, "the name", err);
+
+	return rc != ACCTLINK_OK ? rc : store->ops->drop_meta(store, name, err);
 }
 
 al_rc al_store_commit(struct al_store *store, struct al_write *writes, size_t count,

@@ -160,6 +160,9 @@ struct al_link_visit {
 /* By user, id > after ("" from the start), in order of id, not UNLINKING. */
 al_rc al_store_list_user(struct al_store *store, const struct al_buf *user, const char *after,
 	const struct al_link_visit *visit, acctlink_error *err) AL_MUST_USE;
+/* Of all users: id > after, in order of id, not UNLINKING. */
+al_rc al_store_list_all(struct al_store *store, const char *after, const struct al_link_visit *visit,
+	acctlink_error *err) AL_MUST_USE;
 /* Same issuer, client and subject, not UNLINKING and not SUPERSEDED. */
 al_rc al_store_list_subject(struct al_store *store, const struct al_buf *issuer,
 	const struct al_buf *client, const struct al_buf *subject,
@@ -182,12 +185,20 @@ al_rc al_store_change(struct al_store *store, int64_t *change, acctlink_error *e
 al_rc al_store_sweep_flows(struct al_store *store, int64_t now, const struct al_buf *user,
 	unsigned keep, acctlink_error *err) AL_MUST_USE;
 
-/* Small named values of the store itself (the vault's check value). get: OK or
- * AL_ABSENT. put: CONFLICT if the name exists. */
+/* Deletes all flows of a user, whatever their phase; *count tells how many. */
+al_rc al_store_forget_flows(struct al_store *store, const struct al_buf *user, int64_t *count,
+	acctlink_error *err) AL_MUST_USE;
+/* Deletes audit rows of before `before`, at most 1,000 a call; no commit if the oldest are younger. */
+al_rc al_store_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err) AL_MUST_USE;
+
+/* Small named values of the store itself (the vault's check value, what an
+ * operator has paused). get: OK or AL_ABSENT. put: CONFLICT if the name exists.
+ * drop: OK, also if there is none. */
 al_rc al_store_get_meta(struct al_store *store, const char *name, struct al_buf *value,
 	acctlink_error *err) AL_MUST_USE;
 al_rc al_store_put_meta(struct al_store *store, const char *name, const struct al_buf *value,
 	acctlink_error *err) AL_MUST_USE;
+al_rc al_store_drop_meta(struct al_store *store, const char *name, acctlink_error *err) AL_MUST_USE;
 
 /* All or nothing, durable when it returns OK (then each written row's change
  * is the new one). CONFLICT: a compare failed, nothing was written. If a commit

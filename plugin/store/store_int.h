@@ -16,7 +16,9 @@ struct al_store {
 	char *path;
 };
 
-enum al_link_query { AL_QUERY_USER, AL_QUERY_SUBJECT, AL_QUERY_DUE, AL_QUERY_REVOCATIONS, AL_QUERY_CHANGED };
+enum al_link_query {
+	AL_QUERY_USER, AL_QUERY_ALL, AL_QUERY_SUBJECT, AL_QUERY_DUE, AL_QUERY_REVOCATIONS, AL_QUERY_CHANGED
+};
 struct al_link_query_args {
 	enum al_link_query query;
 	const struct al_buf *user;
@@ -39,9 +41,12 @@ struct al_store_ops {
 	al_rc (*change)(struct al_store *, int64_t *, acctlink_error *);
 	al_rc (*sweep_flows)(struct al_store *, int64_t now, const struct al_buf *user, unsigned keep,
 		acctlink_error *);
+	al_rc (*forget_flows)(struct al_store *, const struct al_buf *user, int64_t *count, acctlink_error *);
+	al_rc (*sweep_audit)(struct al_store *, int64_t before, acctlink_error *);
 	al_rc (*get_meta)(struct al_store *, const char *name, struct al_buf *value, acctlink_error *);
 	al_rc (*put_meta)(struct al_store *, const char *name, const struct al_buf *value,
 		acctlink_error *);
+	al_rc (*drop_meta)(struct al_store *, const char *name, acctlink_error *);
 	al_rc (*commit)(struct al_store *, struct al_write *, size_t, acctlink_error *);
 };
 

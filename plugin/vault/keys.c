@@ -52,12 +52,24 @@ static al_rc read_all(int fd, const char *path, struct al_buf *text, acctlink_er
 	return rc;
 }
 
+/* Somebody wrote the key where its file should be named. */
+static bool is_key_itself(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash == NULL ? path : slash + 1;
+
+	return strlen(name) >= AL_KEY_LEN && strspn(name, "0123456789abcdefABCDEF") == strlen(name);
+}
+
 static al_rc load(const char *path, struct al_buf *text, acctlink_error *err)
 {
 	/* Non-blocking, so that a pipe in its place can't hang us. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	al_rc rc;
 
+	if (fd < 0 && is_key_itself(path))
+		return al_fail(err, ACCTLINK_BAD_KEY, "key_file", "there is no such key file, and its name, which is not shown, "
+			"looks like a key: " HOW_TO);
 	if (fd < 0)
 		return al_fail(err, ACCTLINK_BAD_KEY, path, "can't open the key file %s: %s; " HOW_TO, path,
 			strerror(errno));
@@ -115,19 +127,19 @@ static al_rc parse(const struct al_buf *text, const char *path, struct al_key *k
 		len -= good ? (size_t)(colon + 1 - start) : 0;
 		start = colon + 1;
 	}
-	if (!good || len != 2 * AL_KEY_LEN || !al_hex_decode(&key->secret, start, len))
+	if (!good || len != (size_t)2 * AL_KEY_LEN || !al_hex_decode(&key->secret, start, len))
 		return al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s must hold %d hexadecimal digits, or a name, a "
 			"colon and these digits: " HOW_TO, path, 2 * AL_KEY_LEN);
 	return colon == NULL ? derive_id(key, err) : ACCTLINK_OK;
 }
 
-al_rc al_key_read(const char *path, struct al_key *key, acctlink_error *err)
+al_rc al_key_read(const char *path, struct al_safe *safe, struct al_key *key, acctlink_error *err)
 {
 	struct al_buf text;
 	al_rc rc;
 
 	memset(key, 0, sizeof(*key));
-	al_buf_init(&key->secret, AL_KEY_LEN);
+	al_buf_init_in(&key->secret, AL_KEY_LEN, safe);
 	al_buf_init(&text, FILE_MAX);
 	rc = load(path, &text, err);
 	if (rc == ACCTLINK_OK)

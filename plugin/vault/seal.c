@@ -9,6 +9,7 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool derive(const struct al_vault *vault, const struct al_key *key, const char *kind,
@@ -16,21 +17,19 @@ static bool derive(const struct al_vault *vault, const struct al_key *key, const
 {
 	static char digest[] = "SHA256";
 	unsigned char copy[AL_SEAL_SALT];
-	char info[32] = "acctlink seal 1";
-	size_t info_len = strlen(info) + strlen(kind);
+	char info[32];
+	int info_len = snprintf(info, sizeof(info), "acctlink seal 2%s", kind);
 	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(vault->kdf);
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key->secret.data, key->secret.len),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, copy, sizeof(copy)),
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, info_len),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, (size_t)info_len),
 		OSSL_PARAM_construct_end()
 	};
-	bool good = ctx != NULL && info_len < sizeof(info);
+	bool good = ctx != NULL && info_len > 0 && (size_t)info_len < sizeof(info);
 
 	memcpy(copy, salt, sizeof(copy));
-	if (good)
-		memcpy(info + strlen(info), kind, strlen(kind));
 	good = good && EVP_KDF_derive(ctx, derived, AL_KEY_LEN, params) == 1;
 	EVP_KDF_CTX_free(ctx);
 	return good;
@@ -43,13 +42,15 @@ static bool bind_to(EVP_CIPHER_CTX *ctx, const struct al_key *key, const struct 
 	int len;
 	bool good;
 
-	al_buf_init(&data, 8192);
+	al_buf_init(&data, 16384);
 	good = al_pack(&data, context->kind, strlen(context->kind))
 		&& al_pack(&data, context->row.data, context->row.len)
 		&& al_pack_u64(&data, (uint64_t)context->epoch)
 		&& al_pack_u64(&data, (uint64_t)context->generation)
-		&& al_pack(&data, key->id, strlen(key->id))
-		&& EVP_CipherUpdate(ctx, NULL, &len, (const unsigned char *)data.data, (int)data.len) == 1;
+		&& al_pack(&data, key->id, strlen(key->id));
+	for (size_t i = 0; good && i < AL_COUNT(context->bound); i++)
+		good = al_pack(&data, context->bound[i].data, context->bound[i].len);
+	good = good && EVP_CipherUpdate(ctx, NULL, &len, (const unsigned char *)data.data, (int)data.len) == 1;
 	al_buf_clear(&data);
 	return good;
 }

@@ -14,7 +14,7 @@ static al_rc read_keys(struct al_vault *vault, char *const *key_files, acctlink_
 {
 	for (size_t i = 0; key_files[i] != NULL; i++) {
 		struct al_key *key = &vault->keys[i];
-		al_rc rc = al_key_read(key_files[i], key, err);
+		al_rc rc = al_key_read(key_files[i], vault->safe, key, err);
 
 		if (rc != ACCTLINK_OK)
 			return rc;
@@ -43,9 +43,12 @@ al_rc al_vault_new(char *const *key_files, struct al_store *store, struct al_vau
 	if (vault == NULL)
 		return al_fail_memory(err);
 	vault->store = store;
+	vault->safe = al_safe_new(true);
 	vault->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
 	vault->kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-	if (vault->cipher == NULL || vault->kdf == NULL)
+	if (vault->safe == NULL)
+		rc = al_fail_memory(err);
+	else if (vault->cipher == NULL || vault->kdf == NULL)
 		rc = al_fail(err, ACCTLINK_INTERNAL, "OpenSSL", "OpenSSL offers no AES-256-GCM or no HKDF: check its "
 			"configuration");
 	else
@@ -67,6 +70,7 @@ void al_vault_free(struct al_vault **vault)
 		return;
 	for (size_t i = 0; i < v->key_count; i++)
 		al_buf_clear(&v->keys[i].secret);
+	al_safe_free(&v->safe);
 	EVP_CIPHER_free(v->cipher);
 	EVP_KDF_free(v->kdf);
 	free(v);
@@ -79,16 +83,26 @@ struct al_store *al_vault_store(struct al_vault *vault)
 
 /* ---- opening ------------------------------------------------------------------- */
 
+static acctlink_str as_str(const struct al_buf *buf)
+{
+	acctlink_str text = { al_buf_text(buf), buf->len };
+
+	return text;
+}
+
 static struct al_seal_context link_context(const struct al_link_row *row)
 {
-	return (struct al_seal_context){ "link", row->id, { row->id, AL_ID_LEN }, row->epoch, row->generation };
+	return (struct al_seal_context){ "link", row->id, { row->id, AL_ID_LEN }, row->epoch, row->generation,
+		{ as_str(&row->owner_key), as_str(&row->user), as_str(&row->provider), as_str(&row->institution),
+			as_str(&row->client) } };
 }
 
 /* A flow is sealed once, under a key that is never used again; its epoch and
  * generation are those of the link that came of it. */
 static struct al_seal_context flow_context(const struct al_flow_row *row)
 {
-	return (struct al_seal_context){ "flow", "flow", { al_buf_text(&row->state_hash), row->state_hash.len }, 0, 0 };
+	return (struct al_seal_context){ "flow", "flow", as_str(&row->state_hash), 0, 0,
+		{ as_str(&row->user), as_str(&row->provider), as_str(&row->institution) } };
 }
 
 static al_rc open_sealed(const struct al_vault *vault, const char *key_id, const struct al_seal_context *context,
@@ -192,7 +206,8 @@ al_rc al_vault_commit(struct al_vault *vault, const struct al_vault_write *write
 
 /* ---- the check value ----------------------------------------------------------- */
 
-static const struct al_seal_context check_context = { "check", CHECK_NAME, { CHECK_NAME, sizeof(CHECK_NAME) - 1 }, 0, 0 };
+static const struct al_seal_context check_context = { .kind = "check", .where = CHECK_NAME,
+	.row = { CHECK_NAME, sizeof(CHECK_NAME) - 1 } };
 
 /* Packed: the id of the key, the seal. */
 static al_rc make_check(struct al_vault *vault, acctlink_error *err)

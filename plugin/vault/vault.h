@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * The vault room: keys, and sealing of what the store keeps. AES-256-GCM under
  * a key derived per seal (HKDF-SHA256 with a random salt); additional data is
- * kind, row key, epoch, generation (both 0 for a flow, which is sealed once)
- * and key id, so that a row copied over another does not open. Rooms above
+ * kind, row key, epoch, generation (both 0 for a flow, which is sealed once),
+ * key id, user, provider, institution and client, so that a row copied over
+ * another or given to somebody else does not open. Rooms above
  * reach the store through here only: no plain token set ever gets past this
  * point. Knows keys and nothing of SQL.
  */

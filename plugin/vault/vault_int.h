@@ -14,24 +14,25 @@
 
 struct al_key {
 	char id[AL_KEY_ID_MAX + 1];
-	struct al_buf secret; /* AL_KEY_LEN bytes */
+	struct al_buf secret; /* AL_KEY_LEN bytes, in the vault's safe */
 };
 
 struct al_vault {
 	struct al_store *store;
 	EVP_CIPHER *cipher; /* fetched once; contexts are made per call, so any thread may seal */
 	EVP_KDF *kdf;
+	struct al_safe *safe;
 	size_t key_count;
 	struct al_key keys[];
 };
 
 /* ---- keys.c: reading them ---------------------------------------------------- */
-al_rc al_key_read(const char *path, struct al_key *key, acctlink_error *err) AL_MUST_USE;
+al_rc al_key_read(const char *path, struct al_safe *safe, struct al_key *key, acctlink_error *err) AL_MUST_USE;
 /* NULL if there is none of this id. */
 const struct al_key *al_vault_key_find(const struct al_vault *vault, const char *id);
 
 /* ---- seal.c: version, salt, nonce, tag, then the ciphertext -------------------- */
-#define AL_SEAL_VERSION 1
+#define AL_SEAL_VERSION 2
 #define AL_SEAL_SALT 16
 #define AL_SEAL_NONCE 12
 #define AL_SEAL_TAG 16
@@ -44,6 +45,8 @@ struct al_seal_context {
 	acctlink_str row;
 	int64_t epoch;
 	int64_t generation;
+	/* Whose it is: who can write the store's columns can't give a row to somebody else. */
+	acctlink_str bound[5];
 };
 al_rc al_seal(const struct al_vault *vault, const struct al_key *key, const struct al_seal_context *context,
 	const struct al_buf *plain, struct al_buf *sealed, acctlink_error *err) AL_MUST_USE;

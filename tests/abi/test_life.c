@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The life of a handle: what init refuses and what it leaves behind then,
- * loading and unloading in loops, several handles, fork, reload, shutdown.
+ * loading twice, several handles, fork, reload, shutdown.
  * Each test has a folder of its own; those that need a provider share one and
  * tell their links apart by the store.
  */
@@ -507,90 +507,6 @@ static void relative_paths_start_where_init_was_called(void **unused)
 	free(owners);
 	free(store);
 	free(dir);
-	free(path);
-}
-
-struct footprint {
-	size_t descriptors;
-	size_t threads;
-	size_t mappings;
-	size_t mapped;
-};
-
-/* Without the heap, which malloc grows and trims as it likes. */
-static struct footprint footprint(void)
-{
-	struct footprint found = { open_descriptors(), running_threads(), 0, 0 };
-	FILE *maps = fopen("/proc/self/maps", "re");
-	char line[1024];
-
-	th_check(maps != NULL, "/proc/self/maps");
-	while (fgets(line, sizeof(line), maps) != NULL) {
-		unsigned long from;
-		unsigned long to;
-
-		th_check(sscanf(line, "%lx-%lx", &from, &to) == 2, "a line of maps: %s", line);
-		if (strstr(line, "[heap]") == NULL) {
-			found.mappings++;
-			found.mapped += to - from;
-		}
-	}
-	fclose(maps);
-	return found;
-}
-
-/* Loads, inits, works over the network and the store, shuts down, unloads. */
-static void one_life(const char *config_path)
-{
-	static struct th_flow flow;
-	struct th_host *host = th_host_open(config_path, NULL);
-	acctlink_inspect_result result = ACCTLINK_INSPECT_RESULT_INIT;
-
-	th_check(th_begin(host, "ana", NULL, &flow, NULL) == ACCTLINK_OK, "begin");
-	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_NOT_LINKED, "inspect");
-	th_host_free(&host);
-}
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_MEMORY 0 /* the sanitizer maps memory of its own as it goes */
-#else
-#define OWN_MEMORY 1
-#endif
-
-static bool same_memory(const struct footprint *a, const struct footprint *b)
-{
-	return !OWN_MEMORY || (a->mappings == b->mappings && a->mapped == b->mapped);
-}
-
-/* malloc maps an arena, and the C library a stack, when more threads than ever
- * before happen to live at once: so the memory may settle later than in ten
- * rounds, but it must. */
-static void a_hundred_lives_leave_no_more_behind_than_ten(void **unused)
-{
-	const int rounds = th_full() ? 1000 : 100;
-	struct th_host *first = th_host_new(provider, NULL);
-	char *path = th_printf("%s", first->config_path);
-	struct footprint before;
-	struct footprint after;
-
-	(void)unused;
-	th_host_free(&first);
-	for (int round = 0; round < 10; round++)
-		one_life(path);
-	after = footprint();
-	for (int tries = 0; tries < 3; tries++) {
-		before = after;
-		for (int round = 10; round < rounds; round++)
-			one_life(path);
-		after = footprint();
-		th_check(after.descriptors == before.descriptors, "%zu descriptors, %zu before", after.descriptors,
-			before.descriptors);
-		th_check(after.threads == before.threads, "%zu threads, %zu before", after.threads, before.threads);
-		if (same_memory(&after, &before))
-			break;
-	}
-	th_check(same_memory(&after, &before), "%zu mappings of %zu bytes, %zu of %zu before", after.mappings, after.mapped,
-		before.mappings, before.mapped);
 	free(path);
 }
 
@@ -1406,7 +1322,6 @@ int main(void)
 		cmocka_unit_test(a_handle_that_was_never_used_starts_nothing_and_ends_well),
 		cmocka_unit_test(init_takes_a_config_path_without_its_nul),
 		cmocka_unit_test(relative_paths_start_where_init_was_called),
-		cmocka_unit_test(a_hundred_lives_leave_no_more_behind_than_ten),
 		cmocka_unit_test(loading_twice_gives_one_plugin_that_outlives_the_first_unloading),
 		cmocka_unit_test(a_wrong_path_or_another_library_is_told_apart_by_the_loader),
 		cmocka_unit_test(two_handles_on_one_store_see_each_other_s_links),

@@ -685,7 +685,8 @@ static void the_providers_description_is_decoded_and_bounded(void **state)
 	expect_part(err.message, "invalid_scope: Missing required scope(s) [\"openid\"].");
 	free(params);
 
-	memset(filler, 'w', 1900);
+	for (size_t i = 0; i < 1900; i++)
+		filler[i] = i % 8 == 7 ? '+' : 'w';
 	begin_consent(consent, host, "ana", NULL);
 	params = th_printf("error=access_denied&error_description=%s%%0d%%0aX&state=%s", filler, consent->flow.state);
 	expect_status(th_callback(host, "ana", params, consent->flow.cookie, NULL, &err), ACCTLINK_DENIED, &err);

@@ -101,7 +101,7 @@ static void unknown_key_ids_do_not_drive_fetches(void **state)
 
 		snprintf(user, sizeof(user), "user-%u", i);
 		th_script(provider, "token", "refresh_token", 1, "{'id_token':{'header':{'kid':'unknown-%llx'}}}",
-			(unsigned long long)(th_seed() + i));
+			(unsigned long long)th_seed() + i);
 		rc = denied(host, user, NULL);
 		th_check(rc == ACCTLINK_BAD_PROVIDER || rc == ACCTLINK_PROVIDER_DOWN, "%s: status %d", user, (int)rc);
 		same(user, look(host, user).generation, 2);

@@ -78,7 +78,8 @@ static void expect_prefix(const char *whole, const char *part, size_t len)
 	const size_t from = date != NULL ? (size_t)(date - whole) : len;
 	const size_t to = from + strcspn(whole + from, "\r");
 
-	th_check(memcmp(whole, part, len < from ? len : from) == 0 && (len <= to || memcmp(whole + to, part + to, len - to) == 0),
+	th_check(memcmp(whole, part, len < from ? len : from) == 0
+			&& (len <= to || memcmp(whole + to, part + to, len - to) == 0),
 		"the %zu bytes that came are not the answer's first", len);
 }
 

@@ -982,6 +982,95 @@ static void the_log_tells_the_host_what_is_important_enough(void **state)
 	assert_int_equal(strlen(heard.line), 1023);
 }
 
+/* ---- what may be quoted, and safes ------------------------------------------------- */
+
+static bool quotes(const char *text, const char *secret)
+{
+	struct al_buf buf;
+	const struct al_buf *secrets[2] = { NULL, &buf };
+	bool found;
+
+	al_buf_init(&buf, 100);
+	assert_true(al_buf_puts(&buf, secret));
+	found = al_may_quote_secret(text, strlen(text), secrets, 2);
+	al_buf_clear(&buf);
+	return found;
+}
+
+static void a_text_that_quotes_a_secret_or_a_part_of_it_is_noticed(void **state)
+{
+	char *large = calloc(1, 5001);
+
+	(void)state;
+	assert_true(quotes("unknown token aB3-dE5_gH7", "aB3-dE5_gH7"));
+	assert_true(quotes("unknown token B3-dE5_g...", "aB3-dE5_gH7"));
+	assert_false(quotes("unknown token B3-dE5_...", "aB3-dE5_gH7"));
+	assert_true(quotes("it is pw1!", "pw1!"));
+	assert_false(quotes("it is pw1", "pw1!"));
+	assert_true(quotes("a stranger's token abcdefghijklmnopqrstuvwX", "x"));
+	assert_false(quotes("a stranger's token abcdefghijklmnopqrstuvW", "!"));
+	assert_false(quotes("invalid_client", "invalid_client_2"));
+	assert_true(quotes("invalid_client", "invalid"));
+	assert_false(quotes("unsupported_response_mode_of_this_client", "!"));
+	assert_false(quotes("", "aB3-dE5_gH7"));
+	assert_false(quotes("anything", ""));
+	assert_non_null(large);
+	memset(large, ' ', 5000);
+	assert_true(quotes(large, "!")); /* too long to look at */
+	free(large);
+	assert_false(al_may_quote_secret("fine", 4, NULL, 0));
+}
+
+static void a_safe_keeps_buffers_apart_and_uses_wiped_blocks_again(void **state)
+{
+	struct al_safe *safe = al_safe_new(true);
+	struct al_buf buf[40];
+	const char *first;
+
+	(void)state;
+	assert_non_null(safe);
+	al_buf_init_in(&buf[0], 1000, safe);
+	assert_true(al_buf_puts(&buf[0], "secret"));
+	first = buf[0].data;
+	al_buf_clear(&buf[0]);
+	for (size_t i = 0; i < 40; i++) {
+		al_buf_init_in(&buf[i], (size_t)1 << 20, safe);
+		for (size_t part = 0; part < i * 100; part++) /* 140 kB at most: larger than a chunk */
+			assert_true(al_buf_put(&buf[i], "0123456789abcdef0123456789abcdef0123", 36));
+		assert_true(al_buf_puts(&buf[i], "end"));
+	}
+	assert_ptr_equal(buf[0].data, first);
+	for (size_t i = 0; i < 40; i++) {
+		assert_int_equal(buf[i].len, i * 3600 + 3);
+		assert_string_equal(buf[i].data + buf[i].len - 3, "end");
+		for (size_t at = 0; at < i * 3600; at += 36)
+			assert_memory_equal(buf[i].data + at, "0123456789abcdef0123456789abcdef0123", 36);
+	}
+	al_safe_free(&safe); /* lasts until the buffers are cleared */
+	assert_null(safe);
+	for (size_t i = 0; i < 40; i++)
+		al_buf_clear(&buf[i]);
+	al_safe_free(&safe);
+}
+
+static void what_is_moved_out_of_a_safe_stays_in_it(void **state)
+{
+	struct al_safe *safe = al_safe_new(false);
+	struct al_buf from;
+	struct al_buf to;
+
+	(void)state;
+	al_buf_init_in(&from, 100, safe);
+	al_buf_init(&to, 100);
+	assert_true(al_buf_puts(&from, "secret") && al_buf_puts(&to, "former"));
+	al_buf_move(&to, &from);
+	assert_string_equal(al_buf_text(&to), "secret");
+	assert_true(al_buf_puts(&from, "again"));
+	al_buf_clear(&from);
+	al_buf_clear(&to);
+	al_safe_free(&safe);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1027,7 +1116,10 @@ int main(void)
 		cmocka_unit_test(the_clock_is_the_hosts_if_it_has_one),
 		cmocka_unit_test(adding_times_stops_at_the_ends),
 		cmocka_unit_test(chance_gives_other_texts_each_time_and_keeps_within_bounds),
-		cmocka_unit_test(the_log_tells_the_host_what_is_important_enough)
+		cmocka_unit_test(the_log_tells_the_host_what_is_important_enough),
+		cmocka_unit_test(a_text_that_quotes_a_secret_or_a_part_of_it_is_noticed),
+		cmocka_unit_test(a_safe_keeps_buffers_apart_and_uses_wiped_blocks_again),
+		cmocka_unit_test(what_is_moved_out_of_a_safe_stays_in_it),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

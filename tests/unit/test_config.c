@@ -887,7 +887,7 @@ static void an_include_that_fails_is_an_error_at_its_line(void **state)
 		strcat(many, "@include \"empty.conf\"\n");
 	write_text("empty.conf", "");
 	refuse(many, 64, "more than 63 files");
-	for (char name = 'c'; name <= 'l'; name++) {
+	for (char name = 'c'; name != 'm'; name++) {
 		char text[64];
 		char file[] = "x.conf";
 

@@ -113,7 +113,8 @@ static al_rc verify_text(const struct al_jwks *keys, const char *text, acctlink_
 }
 
 /* Signs PAYLOAD under that header and verifies. */
-static al_rc verify_signed(const struct al_jwks *keys, unsigned algs, EVP_PKEY *key, const char *alg, const char *header)
+static al_rc verify_signed(const struct al_jwks *keys, unsigned algs, EVP_PKEY *key, const char *alg,
+	const char *header)
 {
 	struct al_buf token;
 	acctlink_error err;

@@ -1087,7 +1087,9 @@ static void a_large_post_cut_in_its_middle_is_not_continued_elsewhere(void **sta
 /* A connection of our own that the server takes and drops. */
 static void wait_for_the_next_accept(const struct server *server)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(server->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = {
+		.sin_family = AF_INET, .sin_port = htons(server->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
 	int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char byte;
 

@@ -549,7 +549,7 @@ static void incomplete_calls_are_bad_arguments(void **state)
 	static const enum al_write_kind kinds[] = { AL_LINK_INSERT, AL_LINK_DELETE, AL_FLOW_SWAP, AL_AUDIT_INSERT,
 		(enum al_write_kind)99 };
 	struct fixture *f = *state;
-	struct al_buf empty = { NULL, 0, 0, 0, false };
+	struct al_buf empty = { 0 };
 	struct al_store *store = NULL;
 	struct al_link_row row;
 
@@ -776,11 +776,13 @@ static void links_are_listed_by_subject_due_time_and_revocation(void **state)
 	insert_links(f, 6);
 	assert_true(al_buf_put(&model.issuer, "i", 1) && al_buf_put(&model.client, "\0c", 2) && al_buf_put(&model.subject, "s", 1));
 	visit = start(&seen, 9);
-	assert_rc(f, ACCTLINK_OK, al_store_list_subject(f->store, &model.issuer, &model.client, &model.subject, &visit, &f->err));
+	assert_rc(f, ACCTLINK_OK,
+		al_store_list_subject(f->store, &model.issuer, &model.client, &model.subject, &visit, &f->err));
 	assert_string_equal(seen.text, "1 2 5 6 ");
 	assert_true(al_buf_set(&model.client, "\0d", 2));
 	visit = start(&seen, 9);
-	assert_rc(f, ACCTLINK_OK, al_store_list_subject(f->store, &model.issuer, &model.client, &model.subject, &visit, &f->err));
+	assert_rc(f, ACCTLINK_OK,
+		al_store_list_subject(f->store, &model.issuer, &model.client, &model.subject, &visit, &f->err));
 	assert_string_equal(seen.text, "");
 	visit = start(&seen, 3);
 	assert_rc(f, ACCTLINK_OK, al_store_list_due(f->store, 98, &visit, &f->err));

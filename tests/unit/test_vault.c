@@ -228,16 +228,21 @@ static void what_is_too_long_is_refused_before_anything_is_written(void **state)
 /* Made with another program, so that what an older version sealed still opens. */
 static void seals_have_the_form_that_is_promised(void **state)
 {
-	static const char link_seal[] = "01101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
-		"bef1f8191e8952ab270891b265849f0e6873e41a931e68d614a517c5d7ae26c31d83af2690fc2f";
-	static const char flow_seal[] = "01101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
-		"5057909a5f74bacb522283cdc50af95acaba4a9aee8c";
+	static const char link_seal[] = "02101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
+		"d3e356762396754623d3ea18f964ee698fa40d0529b4ec3243912329445820a0470260b562da78";
+	static const char flow_seal[] = "02101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
+		"283914e6abfbe4a2d6889fc244c12c3b7a9c8dbd6541";
 	struct fixture *f = *state;
-	struct al_seal_context flow = { "flow", "flow", { "", 0 }, 0, 0 };
+	static const char owner_key[] = "\0\0\0\3ana\0\0\0\4bank\0\0\0"; /* and the last NUL */
+	struct al_seal_context flow = { .kind = "flow", .where = "flow",
+		.bound = { { "ana", 3 }, { "bank", 4 }, { "mikomo", 6 } } };
 
 	memcpy(f->row.id, LINK_ID, sizeof(LINK_ID));
 	f->row.epoch = 3;
 	f->row.generation = 7;
+	assert_true(al_buf_set(&f->row.owner_key, owner_key, sizeof(owner_key)) && al_buf_set(&f->row.user, "ana", 3)
+		&& al_buf_set(&f->row.provider, "bank", 4)
+		&& al_buf_set(&f->row.client, "cccccccccccccccccccccccccccccccc", 32));
 	assert_true(al_buf_puts(&f->row.key_id, ID_1));
 	from_hex(&f->row.sealed, link_seal);
 	assert_rc(f, ACCTLINK_OK, al_vault_open_link(f->vault, &f->row, &f->back, &f->err));
@@ -246,7 +251,8 @@ static void seals_have_the_form_that_is_promised(void **state)
 	from_hex(&f->plain, HEX_1); /* the hash of this state happens to be our key */
 	flow.row = (acctlink_str){ f->plain.data, f->plain.len };
 	from_hex(&f->row.sealed, flow_seal);
-	assert_rc(f, ACCTLINK_OK, al_unseal(f->vault, al_vault_key_find(f->vault, ID_1), &flow, &f->row.sealed, &f->back, &f->err));
+	assert_rc(f, ACCTLINK_OK,
+		al_unseal(f->vault, al_vault_key_find(f->vault, ID_1), &flow, &f->row.sealed, &f->back, &f->err));
 	assert_string_equal(al_buf_text(&f->back), "a flow");
 }
 
@@ -335,6 +341,27 @@ static void a_row_copied_over_another_does_not_open(void **state)
 	assert_string_equal(f->err.where, "00000000000000000000000000000002");
 	assert_rc(f, ACCTLINK_OK, fetch(f, 1));
 	assert_string_equal(al_buf_text(&f->back), "one");
+}
+
+/* Who can write the store's file can't hand a link over to another user, provider,
+ * institution or client. */
+static void a_row_given_to_somebody_else_does_not_open(void **state)
+{
+	static const char *const changes[] = { "owner_key = x'00'", "user = 'eve'", "provider = 'other'",
+		"institution = 'other'", "client = zeroblob(32)" };
+	struct fixture *f = *state;
+	char sql[200];
+
+	insert(f, 1, "ana's");
+	tamper(f->path, "CREATE TABLE saved AS SELECT owner_key, user, provider, institution, client FROM link");
+	for (size_t i = 0; i < AL_COUNT(changes); i++) {
+		(void)snprintf(sql, sizeof(sql), "UPDATE link SET %s", changes[i]);
+		tamper(f->path, sql);
+		assert_rc(f, ACCTLINK_BAD_STORE, fetch(f, 1));
+		assert_int_equal(f->back.len, 0);
+		tamper(f->path, "UPDATE link SET (owner_key, user, provider, institution, client) = (SELECT * FROM saved)");
+		assert_rc(f, ACCTLINK_OK, fetch(f, 1));
+	}
 }
 
 static void an_old_seal_put_back_does_not_open(void **state)
@@ -717,7 +744,8 @@ struct crowd {
 static void *seal_often(void *arg)
 {
 	struct crowd *crowd = arg;
-	struct al_seal_context context = { "link", "link", { LINK_ID, AL_ID_LEN }, 1, 1 };
+	struct al_seal_context context = { .kind = "link", .where = "link", .row = { LINK_ID, AL_ID_LEN },
+		.epoch = 1, .generation = 1 };
 	struct al_buf plain;
 	struct al_buf sealed;
 	struct al_buf back;
@@ -764,6 +792,7 @@ int main(void)
 		TEST(no_plain_token_is_in_any_file),
 		TEST(every_changed_or_missing_byte_is_noticed),
 		TEST(a_row_copied_over_another_does_not_open),
+		TEST(a_row_given_to_somebody_else_does_not_open),
 		TEST(an_old_seal_put_back_does_not_open),
 		TEST(flows_are_sealed_and_stay_open_whatever_becomes_of_them),
 		TEST(a_link_is_found_by_its_owner_key),

@@ -233,7 +233,8 @@ static int64_t end_of(const struct pp_grant *grant, const char *lifetime)
 	return pp_now_ms() + pp_setting_number(grant->connector, lifetime) * 1000;
 }
 
-static void token_answer(struct pp_request *req, struct pp_grant *grant, bool first, bool repeat, struct pp_answer *answer)
+static void token_answer(struct pp_request *req, struct pp_grant *grant, bool first, bool repeat,
+	struct pp_answer *answer)
 {
 	const char *id_manner = pp_setting_text(grant->connector, "id_token");
 	const char *scope = pp_setting_text(grant->connector, "scope");
