@@ -279,7 +279,8 @@ check() {
 	for name in "${suites[@]}"; do
 		case $name in
 		browser) packages+=(chromium fonts-dejavu-core) ;;
-		citizen) packages+=(mandoc) ;;
+		citizen) packages+=(mandoc curl libjansson-dev clang-format clang-tidy cppcheck shellcheck) ;;
+		cli) packages+=(curl jq) ;;
 		conformance) packages+=(nghttp2-proxy) ;;
 		esac
 	done

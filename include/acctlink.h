@@ -61,13 +61,13 @@ enum {
 	ACCTLINK_OK = 0,
 
 	/* 1xx: the caller must act */
-	ACCTLINK_BAD_ARGUMENT = 100,    /* err->message names the argument */
-	ACCTLINK_BUFFER_TOO_SMALL = 101,/* a len tells the need; nothing was consumed */
-	ACCTLINK_UNKNOWN_PROVIDER = 102,/* no such section in the config file */
-	ACCTLINK_BAD_CALLBACK = 103,    /* malformed or ambiguous callback; nothing was sent */
-	ACCTLINK_FOREIGN_CALLBACK = 104,/* unknown state, another browser or another user */
-	ACCTLINK_FORKED = 105,          /* the handle belongs to the parent process */
-	ACCTLINK_SHUT_DOWN = 106,       /* the handle is being shut down */
+	ACCTLINK_BAD_ARGUMENT = 100,     /* err->message names the argument */
+	ACCTLINK_BUFFER_TOO_SMALL = 101, /* a len tells the need; nothing was consumed */
+	ACCTLINK_UNKNOWN_PROVIDER = 102, /* no such section in the config file */
+	ACCTLINK_BAD_CALLBACK = 103,     /* malformed or ambiguous callback; nothing was sent */
+	ACCTLINK_FOREIGN_CALLBACK = 104, /* unknown state, another browser or another user */
+	ACCTLINK_FORKED = 105,           /* the handle belongs to the parent process */
+	ACCTLINK_SHUT_DOWN = 106,        /* the handle is being shut down */
 
 	/* 2xx: the end user must act */
 	ACCTLINK_NOT_LINKED = 200,      /* no such link: begin a consent */
@@ -78,16 +78,16 @@ enum {
 	ACCTLINK_SUBJECT_CHANGED = 205, /* renewed with another bank login; the link is untouched */
 
 	/* 3xx: time; the same call may work later (err->retry_after_ms) */
-	ACCTLINK_TIMED_OUT = 300,       /* the deadline passed; what was sent goes on and is kept */
-	ACCTLINK_PROVIDER_DOWN = 301,   /* the provider can't be reached or turned us away */
-	ACCTLINK_STORE_DOWN = 302,      /* the store can't be read or written */
+	ACCTLINK_TIMED_OUT = 300,     /* the deadline passed; what was sent goes on and is kept */
+	ACCTLINK_PROVIDER_DOWN = 301, /* the provider can't be reached or turned us away */
+	ACCTLINK_STORE_DOWN = 302,    /* the store can't be read or written */
 
 	/* 4xx: the operator must act */
-	ACCTLINK_BAD_CONFIG = 400,      /* the config file; err->where has file:line */
-	ACCTLINK_CLIENT_REFUSED = 401,  /* the provider refused our client (RFC 6749, 5.2) */
-	ACCTLINK_BAD_KEY = 402,         /* the store key is missing, wrong or unreadable */
-	ACCTLINK_BAD_STORE = 403,       /* newer version, damaged, wrong owner or mode */
-	ACCTLINK_BAD_PROVIDER = 404,    /* metadata, keys or id_token don't fit the config */
+	ACCTLINK_BAD_CONFIG = 400,     /* the config file; err->where has file:line */
+	ACCTLINK_CLIENT_REFUSED = 401, /* the provider refused our client (RFC 6749, 5.2) */
+	ACCTLINK_BAD_KEY = 402,        /* the store key is missing, wrong or unreadable */
+	ACCTLINK_BAD_STORE = 403,      /* newer version, damaged, wrong owner or mode */
+	ACCTLINK_BAD_PROVIDER = 404,   /* metadata, keys or id_token don't fit the config */
 
 	/* 5xx: acctlink must act */
 	ACCTLINK_INTERNAL = 500,
@@ -110,10 +110,10 @@ typedef struct acctlink_out {
 /** What failed, where, and what to do. The caller's; frozen, hence no size. */
 typedef struct acctlink_error {
 	acctlink_status status;
-	int32_t http_status;     /* of the provider's answer, 0 if none */
-	int64_t retry_after_ms;  /* when a retry makes sense, 0 if unknown */
-	char provider_code[64];  /* the provider's own error code, e.g. "invalid_grant" */
-	char where[256];         /* file:line, URL without query, or the step */
+	int32_t http_status;    /* of the provider's answer, 0 if none */
+	int64_t retry_after_ms; /* when a retry makes sense, 0 if unknown */
+	char provider_code[64]; /* the provider's own error code, e.g. "invalid_grant" */
+	char where[256];        /* file:line, URL without query, or the step */
 	char message[512];
 	uint64_t reserved[8];
 } acctlink_error;
@@ -130,19 +130,19 @@ enum {
 
 enum {
 	ACCTLINK_EVENT_LINKED = 1,
-	ACCTLINK_EVENT_RENEWED = 2,         /* a new consent under an existing link */
+	ACCTLINK_EVENT_RENEWED = 2, /* a new consent under an existing link */
 	ACCTLINK_EVENT_REFRESHED = 3,
 	ACCTLINK_EVENT_STALE = 4,
 	ACCTLINK_EVENT_RELINK_REQUIRED = 5,
-	ACCTLINK_EVENT_HEALED = 6,          /* back to linked without a user */
+	ACCTLINK_EVENT_HEALED = 6, /* back to linked without a user */
 	ACCTLINK_EVENT_SUPERSEDED = 7,
 	ACCTLINK_EVENT_UNLINKED = 8,
-	ACCTLINK_EVENT_REVOKED = 9,         /* the provider confirmed */
+	ACCTLINK_EVENT_REVOKED = 9, /* the provider confirmed */
 	ACCTLINK_EVENT_REVOCATION_GIVEN_UP = 10,
-	ACCTLINK_EVENT_DENIED = 11,         /* a consent ended in a denial */
+	ACCTLINK_EVENT_DENIED = 11, /* a consent ended in a denial */
 	ACCTLINK_EVENT_FLOW_FAILED = 12,
 	ACCTLINK_EVENT_SCOPE_REDUCED = 13,
-	ACCTLINK_EVENT_CLIENT_REFUSED = 14  /* one per provider until it is accepted again */
+	ACCTLINK_EVENT_CLIENT_REFUSED = 14 /* one per provider until it is accepted again */
 };
 
 /** Link states. */
@@ -157,9 +157,9 @@ enum {
 /** Why a link is not simply linked. */
 enum {
 	ACCTLINK_REASON_NONE = 0,
-	ACCTLINK_REASON_REVOKED = 1,          /* the provider refused the refresh token */
+	ACCTLINK_REASON_REVOKED = 1, /* the provider refused the refresh token */
 	ACCTLINK_REASON_CONSENT_EXPIRED = 2,
-	ACCTLINK_REASON_ROTATION_LOST = 3,    /* refused after a send of unknown outcome */
+	ACCTLINK_REASON_ROTATION_LOST = 3, /* refused after a send of unknown outcome */
 	ACCTLINK_REASON_SUBJECT_CHANGED = 4,
 	ACCTLINK_REASON_NO_ID_TOKEN = 5,      /* the id_token is the bearer and none came */
 	ACCTLINK_REASON_NO_REFRESH_TOKEN = 6, /* the provider never gave one */
@@ -167,7 +167,7 @@ enum {
 	ACCTLINK_REASON_PROVIDER_DOWN = 8,
 	ACCTLINK_REASON_CLIENT_REFUSED = 9,
 	ACCTLINK_REASON_ID_TOKEN_UNCHECKED = 10, /* kept, but its check failed or is due */
-	ACCTLINK_REASON_OUR_FAULT = 11        /* the provider calls our request malformed */
+	ACCTLINK_REASON_OUR_FAULT = 11           /* the provider calls our request malformed */
 };
 
 /** One change of state. Strings live for the call only. */
@@ -201,7 +201,9 @@ typedef struct acctlink_hooks {
 	void (*event)(void *ctx, const acctlink_event *event);
 	void (*clock)(void *ctx, acctlink_time *now);
 } acctlink_hooks;
+/* clang-format off */
 #define ACCTLINK_HOOKS_INIT { sizeof(acctlink_hooks), 0, NULL, NULL, NULL, NULL }
+/* clang-format on */
 
 /* ---- life ------------------------------------------------------------ */
 
@@ -217,7 +219,9 @@ typedef struct acctlink_init_args {
 	acctlink_str config_path;    /* libconfig file; required */
 	const acctlink_hooks *hooks; /* may be NULL; copied */
 } acctlink_init_args;
+/* clang-format off */
 #define ACCTLINK_INIT_ARGS_INIT { sizeof(acctlink_init_args), 0, { NULL, 0 }, NULL }
+/* clang-format on */
 
 /**
  * Reads the config, the secrets and the store key, and checks the store (it is
@@ -262,17 +266,19 @@ acctlink_status acctlink_shutdown(acctlink *handle, uint32_t deadline_ms, acctli
 
 typedef struct acctlink_begin_args {
 	uint32_t size;
-	uint32_t flags;           /* ACCTLINK_BEGIN_… */
-	acctlink_str user;        /* the signed-in user, 1 to 1024 bytes; required */
-	acctlink_str provider;    /* section of the config; required */
-	acctlink_str institution; /* e.g. Akoya's connector "mikomo"; up to 255 bytes */
-	acctlink_str redirect_uri;/* one of the configured ones; default: the first */
-	acctlink_str scope;       /* default: the configured scope */
+	uint32_t flags;            /* ACCTLINK_BEGIN_… */
+	acctlink_str user;         /* the signed-in user, 1 to 1024 bytes; required */
+	acctlink_str provider;     /* section of the config; required */
+	acctlink_str institution;  /* e.g. Akoya's connector "mikomo"; up to 255 bytes */
+	acctlink_str redirect_uri; /* one of the configured ones; default: the first */
+	acctlink_str scope;        /* default: the configured scope */
 	uint32_t deadline_ms;
 	uint32_t reserved;
 } acctlink_begin_args;
+/* clang-format off */
 #define ACCTLINK_BEGIN_ARGS_INIT { sizeof(acctlink_begin_args), 0, { NULL, 0 }, { NULL, 0 }, \
 	{ NULL, 0 }, { NULL, 0 }, { NULL, 0 }, 0, 0 }
+/* clang-format on */
 
 /** Renewing may replace the link's subject (another bank login). */
 #define ACCTLINK_BEGIN_NEW_SUBJECT 1u
@@ -285,8 +291,10 @@ typedef struct acctlink_begin_result {
 	acctlink_out set_cookie; /* the whole value of one Set-Cookie header */
 	int64_t expires_at_ms;   /* the callback must come before */
 } acctlink_begin_result;
+/* clang-format off */
 #define ACCTLINK_BEGIN_RESULT_INIT { sizeof(acctlink_begin_result), 0, { NULL, 0, 0 }, \
 	{ NULL, 0, 0 }, { NULL, 0, 0 }, 0 }
+/* clang-format on */
 
 /**
  * Starts one consent (RFC 6749, 4.1.1; PKCE S256, RFC 7636; OpenID Connect
@@ -303,8 +311,8 @@ typedef struct acctlink_begin_result {
  * Threads    any. Blocks up to the deadline, for the store and, the first
  *            time, for the provider's metadata.
  */
-acctlink_status acctlink_begin(acctlink *handle, const acctlink_begin_args *args,
-	acctlink_begin_result *out, acctlink_error *err);
+acctlink_status acctlink_begin(
+	acctlink *handle, const acctlink_begin_args *args, acctlink_begin_result *out, acctlink_error *err);
 
 typedef struct acctlink_callback_args {
 	uint32_t size;
@@ -315,8 +323,10 @@ typedef struct acctlink_callback_args {
 	uint32_t deadline_ms;
 	uint32_t reserved2;
 } acctlink_callback_args;
+/* clang-format off */
 #define ACCTLINK_CALLBACK_ARGS_INIT { sizeof(acctlink_callback_args), 0, { NULL, 0 }, \
 	{ NULL, 0 }, { NULL, 0 }, 0, 0 }
+/* clang-format on */
 
 #define ACCTLINK_CALLBACK_RENEWED 1u       /* an existing link got a new consent */
 #define ACCTLINK_CALLBACK_REPEATED 2u      /* this callback had been handled before */
@@ -326,14 +336,16 @@ typedef struct acctlink_callback_args {
 
 typedef struct acctlink_callback_result {
 	uint32_t size;
-	uint32_t flags;        /* ACCTLINK_CALLBACK_… */
+	uint32_t flags; /* ACCTLINK_CALLBACK_… */
 	uint64_t epoch;
 	uint64_t generation;
 	char link_id[40];
 	char provider[64];
 	char institution[256];
 } acctlink_callback_result;
+/* clang-format off */
 #define ACCTLINK_CALLBACK_RESULT_INIT { sizeof(acctlink_callback_result), 0, 0, 0, "", "", "" }
+/* clang-format on */
 
 /**
  * Finishes one consent: matches state, browser and user, exchanges the code
@@ -351,8 +363,8 @@ typedef struct acctlink_callback_result {
  *            BAD_PROVIDER; FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline.
  */
-acctlink_status acctlink_on_callback(acctlink *handle, const acctlink_callback_args *args,
-	acctlink_callback_result *out, acctlink_error *err);
+acctlink_status acctlink_on_callback(
+	acctlink *handle, const acctlink_callback_args *args, acctlink_callback_result *out, acctlink_error *err);
 
 /* ---- links ----------------------------------------------------------- */
 
@@ -365,17 +377,21 @@ typedef struct acctlink_ref {
 	acctlink_str institution;
 	acctlink_str link_id;
 } acctlink_ref;
+/* clang-format off */
 #define ACCTLINK_REF_INIT { { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 } }
+/* clang-format on */
 
 typedef struct acctlink_bearer_args {
 	uint32_t size;
-	uint32_t flags;       /* ACCTLINK_BEARER_… */
+	uint32_t flags; /* ACCTLINK_BEARER_… */
 	acctlink_ref link;
-	uint32_t min_ttl_ms;  /* refresh first if less is left, but at half a bearer's life at the
+	uint32_t min_ttl_ms; /* refresh first if less is left, but at half a bearer's life at the
 	                         earliest; 0: the provider's bearer_margin */
 	uint32_t deadline_ms;
 } acctlink_bearer_args;
+/* clang-format off */
 #define ACCTLINK_BEARER_ARGS_INIT { sizeof(acctlink_bearer_args), 0, ACCTLINK_REF_INIT, 0, 0 }
+/* clang-format on */
 
 /** Refresh first, though the bearer is good. It is served as it is where that
  *  can't be: within min_refresh_interval of the last one, while an earlier
@@ -384,13 +400,15 @@ typedef struct acctlink_bearer_args {
 
 typedef struct acctlink_bearer_info {
 	uint32_t size;
-	int32_t state;         /* ACCTLINK_STATE_… */
-	uint64_t len;          /* of the bearer, without NUL */
+	int32_t state; /* ACCTLINK_STATE_… */
+	uint64_t len;  /* of the bearer, without NUL */
 	uint64_t epoch;
 	uint64_t generation;   /* give this to acctlink_report_rejected */
 	int64_t expires_at_ms; /* the bearer is not served after */
 } acctlink_bearer_info;
+/* clang-format off */
 #define ACCTLINK_BEARER_INFO_INIT { sizeof(acctlink_bearer_info), 0, 0, 0, 0, 0 }
+/* clang-format on */
 
 /**
  * Copies the current bearer of one link into the caller's buffer.
@@ -409,15 +427,17 @@ typedef struct acctlink_bearer_info {
  *            FORKED, SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline, only if nothing good is held.
  */
-acctlink_status acctlink_get_bearer(acctlink *handle, const acctlink_bearer_args *args,
-	char *buf, size_t cap, acctlink_bearer_info *info, acctlink_error *err);
+acctlink_status acctlink_get_bearer(acctlink *handle, const acctlink_bearer_args *args, char *buf, size_t cap,
+	acctlink_bearer_info *info, acctlink_error *err);
 
 typedef struct acctlink_unlink_args {
 	uint32_t size;
 	uint32_t deadline_ms;
 	acctlink_ref link;
 } acctlink_unlink_args;
+/* clang-format off */
 #define ACCTLINK_UNLINK_ARGS_INIT { sizeof(acctlink_unlink_args), 0, ACCTLINK_REF_INIT }
+/* clang-format on */
 
 /** What the provider said about the revocation. */
 enum {
@@ -433,7 +453,9 @@ typedef struct acctlink_unlink_result {
 	int32_t revocation; /* ACCTLINK_REVOCATION_… */
 	char link_id[40];
 } acctlink_unlink_result;
+/* clang-format off */
 #define ACCTLINK_UNLINK_RESULT_INIT { sizeof(acctlink_unlink_result), 0, "" }
+/* clang-format on */
 
 /**
  * Ends a link. It is unusable in the store at once, in every process within
@@ -448,28 +470,30 @@ typedef struct acctlink_unlink_result {
  *            INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline.
  */
-acctlink_status acctlink_unlink(acctlink *handle, const acctlink_unlink_args *args,
-	acctlink_unlink_result *out, acctlink_error *err);
+acctlink_status acctlink_unlink(
+	acctlink *handle, const acctlink_unlink_args *args, acctlink_unlink_result *out, acctlink_error *err);
 
 typedef struct acctlink_inspect_args {
 	uint32_t size;
 	uint32_t deadline_ms;
 	acctlink_ref link;
 } acctlink_inspect_args;
+/* clang-format off */
 #define ACCTLINK_INSPECT_ARGS_INIT { sizeof(acctlink_inspect_args), 0, ACCTLINK_REF_INIT }
+/* clang-format on */
 
 /** The open or last claim of a refresh. */
 enum {
 	ACCTLINK_CLAIM_NONE = 0,
-	ACCTLINK_CLAIM_OPEN = 1,    /* one refresh is on its way */
-	ACCTLINK_CLAIM_UNKNOWN = 2  /* one was sent and its outcome is not known */
+	ACCTLINK_CLAIM_OPEN = 1,   /* one refresh is on its way */
+	ACCTLINK_CLAIM_UNKNOWN = 2 /* one was sent and its outcome is not known */
 };
 
 typedef struct acctlink_inspect_result {
 	uint32_t size;
-	int32_t state;               /* ACCTLINK_STATE_… */
-	int32_t reason;              /* ACCTLINK_REASON_… */
-	int32_t claim;               /* ACCTLINK_CLAIM_… */
+	int32_t state;  /* ACCTLINK_STATE_… */
+	int32_t reason; /* ACCTLINK_REASON_… */
+	int32_t claim;  /* ACCTLINK_CLAIM_… */
 	uint64_t epoch;
 	uint64_t generation;
 	int64_t bearer_expires_at_ms;  /* of the bearer that is kept, good or not; 0: none */
@@ -479,17 +503,19 @@ typedef struct acctlink_inspect_result {
 	int64_t authorized_at_ms;      /* the last consent */
 	int64_t claimed_at_ms;         /* of the claim, 0 if none */
 	uint64_t claim_attempt;
-	int32_t last_http_status;      /* of the last failure, 0 if none */
-	uint32_t failures;             /* in a row */
+	int32_t last_http_status; /* of the last failure, 0 if none */
+	uint32_t failures;        /* in a row */
 	char link_id[40];
 	char provider[64];
 	char institution[256];
-	char last_error[64];           /* the provider's code, or ours */
+	char last_error[64]; /* the provider's code, or ours */
 	acctlink_out subject;
-	acctlink_out scope;            /* as granted */
+	acctlink_out scope; /* as granted */
 } acctlink_inspect_result;
+/* clang-format off */
 #define ACCTLINK_INSPECT_RESULT_INIT { sizeof(acctlink_inspect_result), 0, 0, 0, 0, 0, 0, 0, 0, \
 	0, 0, 0, 0, 0, 0, "", "", "", "", { NULL, 0, 0 }, { NULL, 0, 0 } }
+/* clang-format on */
 
 /**
  * Tells everything about one link but its secrets.
@@ -500,8 +526,8 @@ typedef struct acctlink_inspect_result {
  *            NO_MEMORY.
  * Threads    any. Blocks up to the deadline, for the store.
  */
-acctlink_status acctlink_inspect(acctlink *handle, const acctlink_inspect_args *args,
-	acctlink_inspect_result *out, acctlink_error *err);
+acctlink_status acctlink_inspect(
+	acctlink *handle, const acctlink_inspect_args *args, acctlink_inspect_result *out, acctlink_error *err);
 
 typedef struct acctlink_list_args {
 	uint32_t size;
@@ -509,7 +535,9 @@ typedef struct acctlink_list_args {
 	acctlink_str user;  /* required */
 	acctlink_str after; /* link_id of the last item of the page before */
 } acctlink_list_args;
+/* clang-format off */
 #define ACCTLINK_LIST_ARGS_INIT { sizeof(acctlink_list_args), 0, { NULL, 0 }, { NULL, 0 } }
+/* clang-format on */
 
 typedef struct acctlink_list_item {
 	int32_t state;
@@ -532,8 +560,10 @@ typedef struct acctlink_list_result {
 	uint32_t more;             /* set: 1 if another page follows */
 	uint32_t reserved;
 } acctlink_list_result;
+/* clang-format off */
 #define ACCTLINK_LIST_RESULT_INIT { sizeof(acctlink_list_result), sizeof(acctlink_list_item), \
 	NULL, 0, 0, 0, 0 }
+/* clang-format on */
 
 /**
  * Lists the links of one user, a page of at most 256 at a time, in the order of
@@ -544,18 +574,20 @@ typedef struct acctlink_list_result {
  *            SHUT_DOWN; INTERNAL, NO_MEMORY.
  * Threads    any. Blocks up to the deadline, for the store.
  */
-acctlink_status acctlink_list(acctlink *handle, const acctlink_list_args *args,
-	acctlink_list_result *out, acctlink_error *err);
+acctlink_status acctlink_list(
+	acctlink *handle, const acctlink_list_args *args, acctlink_list_result *out, acctlink_error *err);
 
 typedef struct acctlink_rejected_args {
 	uint32_t size;
-	int32_t http_status;  /* what the data API answered, e.g. 401 */
+	int32_t http_status; /* what the data API answered, e.g. 401 */
 	acctlink_ref link;
-	uint64_t generation;  /* of the bearer that was sent */
-	acctlink_str code;    /* the data API's own code, e.g. "602"; up to 63 bytes */
+	uint64_t generation; /* of the bearer that was sent */
+	acctlink_str code;   /* the data API's own code, e.g. "602"; up to 63 bytes */
 } acctlink_rejected_args;
+/* clang-format off */
 #define ACCTLINK_REJECTED_ARGS_INIT { sizeof(acctlink_rejected_args), 0, ACCTLINK_REF_INIT, 0, \
 	{ NULL, 0 } }
+/* clang-format on */
 
 /**
  * Tells that the data API refused the bearer of this generation (RFC 6750,
@@ -567,8 +599,7 @@ typedef struct acctlink_rejected_args {
  *            NO_MEMORY.
  * Threads    any. Never blocks.
  */
-acctlink_status acctlink_report_rejected(acctlink *handle, const acctlink_rejected_args *args,
-	acctlink_error *err);
+acctlink_status acctlink_report_rejected(acctlink *handle, const acctlink_rejected_args *args, acctlink_error *err);
 
 #ifdef __GNUC__
 #pragma GCC visibility pop

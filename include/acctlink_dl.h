@@ -24,13 +24,13 @@ typedef struct acctlink_api {
 	acctlink_status (*reload)(acctlink *, acctlink_error *);
 	acctlink_status (*shutdown)(acctlink *, uint32_t, acctlink_error *);
 	acctlink_status (*begin)(acctlink *, const acctlink_begin_args *, acctlink_begin_result *, acctlink_error *);
-	acctlink_status (*on_callback)(acctlink *, const acctlink_callback_args *, acctlink_callback_result *,
-		acctlink_error *);
-	acctlink_status (*get_bearer)(acctlink *, const acctlink_bearer_args *, char *, size_t, acctlink_bearer_info *,
-		acctlink_error *);
+	acctlink_status (*on_callback)(
+		acctlink *, const acctlink_callback_args *, acctlink_callback_result *, acctlink_error *);
+	acctlink_status (*get_bearer)(
+		acctlink *, const acctlink_bearer_args *, char *, size_t, acctlink_bearer_info *, acctlink_error *);
 	acctlink_status (*unlink)(acctlink *, const acctlink_unlink_args *, acctlink_unlink_result *, acctlink_error *);
-	acctlink_status (*inspect)(acctlink *, const acctlink_inspect_args *, acctlink_inspect_result *,
-		acctlink_error *);
+	acctlink_status (*inspect)(
+		acctlink *, const acctlink_inspect_args *, acctlink_inspect_result *, acctlink_error *);
 	acctlink_status (*list)(acctlink *, const acctlink_list_args *, acctlink_list_result *, acctlink_error *);
 	acctlink_status (*report_rejected)(acctlink *, const acctlink_rejected_args *, acctlink_error *);
 } acctlink_api;
@@ -81,8 +81,7 @@ static inline int acctlink_dl_open(const char *path, acctlink_api *api, char *wh
 			failed = -1;
 		}
 	}
-	if (failed
-		|| acctlink_dl_symbol(a.library, "acctlink_init", &a.init, why, why_cap)
+	if (failed || acctlink_dl_symbol(a.library, "acctlink_init", &a.init, why, why_cap)
 		|| acctlink_dl_symbol(a.library, "acctlink_reload", &a.reload, why, why_cap)
 		|| acctlink_dl_symbol(a.library, "acctlink_shutdown", &a.shutdown, why, why_cap)
 		|| acctlink_dl_symbol(a.library, "acctlink_begin", &a.begin, why, why_cap)

@@ -19,7 +19,7 @@ int main(int argc, char **argv)
 	acctlink_bearer_args get = ACCTLINK_BEARER_ARGS_INIT;
 
 	if (argc < 5 || acctlink_dl_open(argv[1], &api, err.message, sizeof(err.message)) != 0)
-		return fprintf(stderr, "usage: minimal PLUGIN CONFIG USER PROVIDER [INSTITUTION]\n%s\n", err.message), 2;
+		return fprintf(stderr, "minimal PLUGIN CONFIG USER PROVIDER [INSTITUTION]: %s\n", err.message), 2;
 	init.config_path = (acctlink_str){ argv[2], strlen(argv[2]) };
 	begin.user = callback.user = get.link.user = (acctlink_str){ argv[3], strlen(argv[3]) };
 	begin.provider = get.link.provider = (acctlink_str){ argv[4], strlen(argv[4]) };

@@ -88,7 +88,8 @@ static json_object *member(json_object *object, const char *name)
 {
 	json_object *value = NULL;
 
-	return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, name, &value) ? value : NULL;
+	return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, name, &value) ? value
+														: NULL;
 }
 
 /* ---- accounts ------------------------------------------------------------------------------ */
@@ -144,12 +145,13 @@ static void read_accounts(const struct reply *reply, struct ex_accounts *account
 		snprintf(accounts->problem, sizeof(accounts->problem), "The bank does not answer.");
 		fprintf(stderr, "example: no answer from the data API: %s\n", reply->trouble);
 	} else if (reply->status == 401) {
-		snprintf(accounts->problem, sizeof(accounts->problem), "The bank refuses our access, and a fresh one as well.");
+		snprintf(accounts->problem, sizeof(accounts->problem),
+			"The bank refuses our access, and a fresh one as well.");
 	} else if (reply->status == 200) {
 		snprintf(accounts->problem, sizeof(accounts->problem), "The bank's answer can't be read.");
 	} else {
-		snprintf(accounts->problem, sizeof(accounts->problem), "The bank does not show the accounts (HTTP %ld).",
-			reply->status);
+		snprintf(accounts->problem, sizeof(accounts->problem),
+			"The bank does not show the accounts (HTTP %ld).", reply->status);
 	}
 }
 
@@ -213,7 +215,8 @@ bool ex_fetch_institutions(struct ex_host *host, char *problem, size_t cap)
 	json = reply.status == 200 ? parse(&reply) : NULL;
 	list = member(json, "institutions");
 	for (i = 0; json_object_is_type(list, json_type_array) && i < json_object_array_length(list)
-		&& host->institution_count < EX_INSTITUTIONS_MAX; i++)
+		&& host->institution_count < EX_INSTITUTIONS_MAX;
+		i++)
 		add_institution(host, json_object_array_get_idx(list, i));
 	if (host->institution_count == 0)
 		snprintf(problem, cap, "%s names no institutions: %s (HTTP %ld)", url,

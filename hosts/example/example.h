@@ -48,11 +48,11 @@ const struct ex_institution *ex_institution(const struct ex_host *host, const ch
 
 /* ---- text (text.c) ------------------------------------------------------------- */
 
-char *ex_printf(const char *fmt, ...) EX_PRINTF(1, 2); /* for free(); ends the program without memory */
-char *ex_html(const char *text);                       /* escaped for text and attributes */
-void ex_form_decode(char *text);                       /* a name or value of a form, in place */
+char *ex_printf(const char *fmt, ...) EX_PRINTF(1, 2);   /* for free(); ends the program without memory */
+char *ex_html(const char *text);                         /* escaped for text and attributes */
+void ex_form_decode(char *text);                         /* a name or value of a form, in place */
 char *ex_form_value(const char *form, const char *name); /* decoded; NULL if absent */
-char *ex_random(void);                                 /* 128 bits, hex */
+char *ex_random(void);                                   /* 128 bits, hex */
 /* Text that grows. */
 struct ex_text {
 	char *text;
@@ -63,8 +63,8 @@ void ex_add(struct ex_text *to, const char *fmt, ...) EX_PRINTF(2, 3);
 /* ---- sessions (session.c) ---------------------------------------------------------- */
 
 struct ex_flash {
-	int32_t status;    /* 0: good news */
-	bool again;        /* the very address of the page may be asked for once more */
+	int32_t status; /* 0: good news */
+	bool again;     /* the very address of the page may be asked for once more */
 	char title[160];
 	char text[700];
 };
@@ -76,8 +76,8 @@ struct ex_session {
 	struct ex_flash flash; /* title "": none */
 };
 /* From the Cookie header; false if there is none that we know. Takes the flash out if take_flash. */
-bool ex_session_find(const struct ex_host *host, const char *cookie_header, bool take_flash,
-	struct ex_session *session);
+bool ex_session_find(
+	const struct ex_host *host, const char *cookie_header, bool take_flash, struct ex_session *session);
 void ex_session_new(const char *user, struct ex_session *session);
 void ex_session_end(const struct ex_session *session);
 void ex_session_flash(const struct ex_session *session, const struct ex_flash *flash);
@@ -89,8 +89,8 @@ char *ex_session_cookie(const struct ex_host *host, const struct ex_session *ses
 
 /* One institution of one user, as the home page shows it. */
 struct ex_link {
-	bool linked;      /* false: nothing below is set */
-	int32_t state;    /* ACCTLINK_STATE_… */
+	bool linked;   /* false: nothing below is set */
+	int32_t state; /* ACCTLINK_STATE_… */
 	int32_t reason;
 	int32_t claim;
 	uint64_t epoch;
@@ -134,11 +134,11 @@ void ex_explain(acctlink_status status, const acctlink_error *err, struct ex_fla
 /* ---- the data API (data_api.c) ------------------------------------------------------------ */
 
 struct ex_accounts {
-	long http_status; /* 0: no answer */
-	json_object *json; /* the API's accounts, or NULL; json_object_put */
+	long http_status;          /* 0: no answer */
+	json_object *json;         /* the API's accounts, or NULL; json_object_put */
 	acctlink_bearer_info info; /* of the bearer that was used */
-	bool repeated;     /* the first bearer was refused and a fresh one was not */
-	char problem[256]; /* what to say if json is NULL; "" if a status of acctlink says it */
+	bool repeated;             /* the first bearer was refused and a fresh one was not */
+	char problem[256];         /* what to say if json is NULL; "" if a status of acctlink says it */
 };
 /* Gets a bearer, asks, and asks once more with a fresh one after a 401. */
 acctlink_status ex_accounts(const struct ex_host *host, const char *user, const char *institution,

@@ -67,8 +67,11 @@ static void copy_str(char *to, size_t cap, acctlink_str from)
 /* Quick, and without a call into the plugin: it may run on one of the plugin's threads. */
 static void on_event(void *ctx, const acctlink_event *event)
 {
-	struct ex_event kept = { .kind = event->kind, .state = event->state, .reason = event->reason,
-		.generation = event->generation, .at_ms = event->at_ms };
+	struct ex_event kept = { .kind = event->kind,
+		.state = event->state,
+		.reason = event->reason,
+		.generation = event->generation,
+		.at_ms = event->at_ms };
 	size_t at;
 
 	(void)ctx;
@@ -229,8 +232,8 @@ void ex_wipe(char **secret)
 }
 
 /* Usually a copy from memory; if the bearer is over, one refresh for all who ask. */
-static acctlink_status get_bearer(const struct ex_host *host, acctlink_ref link, char **bearer,
-	acctlink_bearer_info *info, acctlink_error *err)
+static acctlink_status get_bearer(
+	const struct ex_host *host, acctlink_ref link, char **bearer, acctlink_bearer_info *info, acctlink_error *err)
 {
 	acctlink_bearer_args args = ACCTLINK_BEARER_ARGS_INIT;
 	acctlink_status status = ACCTLINK_BUFFER_TOO_SMALL;
@@ -266,7 +269,8 @@ static acctlink_status give_up_bearer(const struct ex_host *host, const char *us
 	struct ex_link link;
 	const acctlink_status status = ex_look(host, user, institution, &link, err);
 
-	if (status == ACCTLINK_OK && link.linked && link.state == ACCTLINK_STATE_LINKED && link.generation == info->generation)
+	if (status == ACCTLINK_OK && link.linked && link.state == ACCTLINK_STATE_LINKED
+		&& link.generation == info->generation)
 		ex_rejected(host, user, institution, info->generation, 0, "refresh_button");
 	return status;
 }
@@ -336,15 +340,16 @@ static const struct words table[] = {
 		"Our access has ended. Give your consent again with Renew; your accounts are shown after that." },
 	{ ACCTLINK_DENIED, "No consent was given",
 		"You or the bank said no, and nothing was changed. If that was not what you wanted, begin again." },
-	{ ACCTLINK_FLOW_EXPIRED, "That took too long", "The consent has run out, and nothing was changed. Begin again." },
+	{ ACCTLINK_FLOW_EXPIRED, "That took too long",
+		"The consent has run out, and nothing was changed. Begin again." },
 	{ ACCTLINK_FLOW_FAILED, "The consent could not be completed", "Nothing was changed. Begin again." },
 	{ ACCTLINK_SUBJECT_CHANGED, "That was another bank login",
 		"Your link is as it was. Renew it with the login that you linked it with, or unlink it first to link another." },
 	{ ACCTLINK_TIMED_OUT, "The bank takes its time",
 		"It has not answered yet, but what was sent goes on and is kept. Reload this page in a while to see what came." },
-	{ ACCTLINK_PROVIDER_DOWN, "The bank is not available just now",
-		"Nothing is lost. Try again in a while." },
-	{ ACCTLINK_STORE_DOWN, "Our own memory is not at hand just now", "That is our fault, and nothing is lost. Try again in"
+	{ ACCTLINK_PROVIDER_DOWN, "The bank is not available just now", "Nothing is lost. Try again in a while." },
+	{ ACCTLINK_STORE_DOWN, "Our own memory is not at hand just now",
+		"That is our fault, and nothing is lost. Try again in"
 		" a while." },
 	{ ACCTLINK_CLIENT_REFUSED, "The bank does not accept this app at the moment",
 		"You can do nothing about it; whoever runs this app finds the cause in its log." },
@@ -358,7 +363,8 @@ static const struct words groups[] = {
 	{ 300, "That is not possible just now", "Try again in a while." },
 	{ 400, "This app is not set up right",
 		"You can do nothing about it; whoever runs this app finds the cause in its log." },
-	{ 500, "Something is wrong in this app", "That is our fault. Try again; if it stays, tell whoever runs this app." },
+	{ 500, "Something is wrong in this app",
+		"That is our fault. Try again; if it stays, tell whoever runs this app." },
 };
 
 static const struct words *find_words(acctlink_status status)

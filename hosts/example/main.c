@@ -18,21 +18,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static const char usage[] =
-	"usage: example --plugin FILE --config FILE --provider NAME --data-url URL [options]\n"
-	"A small web app that links bank accounts through acctlink. For learning: anyone may\n"
-	"sign in as anybody, and it listens on 127.0.0.1 only.\n"
-	"  --plugin FILE            acctlink.so\n"
-	"  --config FILE            acctlink.conf, with redirect_uri = BASE_URL/callback\n"
-	"  --provider NAME          the section of the config\n"
-	"  --data-url URL           the data API, which has /accounts/v2/INSTITUTION\n"
-	"  --port N                 of this server; 0 is any, without --base-url only (8085)\n"
-	"  --base-url URL           what browsers call this server (http://localhost:PORT)\n"
-	"  --ca-file FILE           PEM; trusted for the data API (the system's authorities)\n"
-	"  --institution NAME=TITLE may be repeated (all that DATA_URL/institutions tells)\n"
-	"  --tls-cert FILE --tls-key FILE\n"
-	"                           PEM; without them it speaks plain http\n"
-	"  --stdin-ends             ends when stdin is closed\n";
+static const char usage[] = "usage: example --plugin FILE --config FILE --provider NAME --data-url URL [options]\n"
+			    "A small web app that links bank accounts through acctlink. For learning: anyone may\n"
+			    "sign in as anybody, and it listens on 127.0.0.1 only.\n"
+			    "  --plugin FILE            acctlink.so\n"
+			    "  --config FILE            acctlink.conf, with redirect_uri = BASE_URL/callback\n"
+			    "  --provider NAME          the section of the config\n"
+			    "  --data-url URL           the data API, which has /accounts/v2/INSTITUTION\n"
+			    "  --port N                 of this server; 0 is any, without --base-url only (8085)\n"
+			    "  --base-url URL           what browsers call this server (http://localhost:PORT)\n"
+			    "  --ca-file FILE           PEM; trusted for the data API (the system's authorities)\n"
+			    "  --institution NAME=TITLE may be repeated (all that DATA_URL/institutions tells)\n"
+			    "  --tls-cert FILE --tls-key FILE\n"
+			    "                           PEM; without them it speaks plain http\n"
+			    "  --stdin-ends             ends when stdin is closed\n";
 
 struct options {
 	const char *cert;
@@ -80,7 +79,8 @@ static int port_of(const char *text)
 static const char *origin_of(const char *text)
 {
 	const size_t scheme = strncmp(text, "https://", 8) == 0 ? 8 : strncmp(text, "http://", 7) == 0 ? 7 : 0;
-	const size_t len = strspn(text + scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]");
+	const size_t len = strspn(
+		text + scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]");
 
 	if (scheme == 0 || len == 0 || text[scheme + len] != '\0')
 		die("--base-url %s: https://HOST or https://HOST:PORT is wanted, without a slash at the end", text);
@@ -136,8 +136,8 @@ static void read_options(int argc, char **argv, struct ex_host *host, struct opt
 		default: wrong_usage();
 		}
 	}
-	if (optind < argc || host->plugin == NULL || host->config == NULL || host->provider == NULL || host->data_url == NULL
-		|| (options->cert == NULL) != (options->key == NULL))
+	if (optind < argc || host->plugin == NULL || host->config == NULL || host->provider == NULL
+		|| host->data_url == NULL || (options->cert == NULL) != (options->key == NULL))
 		wrong_usage();
 	if (options->port == 0 && host->base_url != NULL)
 		die("--port 0 and --base-url don't go together: no browser could find this server");

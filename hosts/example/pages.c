@@ -21,15 +21,19 @@ static void add_html(struct ex_text *page, const char *text)
 
 static void open_page(struct ex_text *page, const struct ex_session *session, const char *title)
 {
-	ex_add(page, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>%s · Pocketbook</title>"
+	ex_add(page,
+		"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>%s · Pocketbook</title>"
 		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
 		"<meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\">"
-		"<link rel=\"stylesheet\" href=\"/style.css\"></head><body>\n", title);
-	ex_add(page, "<header class=\"top\"><a class=\"name\" href=\"/\"><svg viewBox=\"0 0 32 32\" aria-hidden=\"true\">"
+		"<link rel=\"stylesheet\" href=\"/style.css\"></head><body>\n",
+		title);
+	ex_add(page,
+		"<header class=\"top\"><a class=\"name\" href=\"/\"><svg viewBox=\"0 0 32 32\" aria-hidden=\"true\">"
 		"<path d=\"M6 9a4 4 0 0 1 4-4h14v4H10a1 1 0 0 0 0 2h16v14a2 2 0 0 1-2 2H10a4 4 0 0 1-4-4zm15 8a2 2 0 1 0 0 4 2 2 0"
 		" 0 0 0-4z\"/></svg>Pocketbook</a>");
 	if (session->user[0] != '\0') {
-		ex_add(page, "<form method=\"post\" action=\"/sign-out\"><input type=\"hidden\" name=\"csrf\" value=\"%s\"><span>",
+		ex_add(page,
+			"<form method=\"post\" action=\"/sign-out\"><input type=\"hidden\" name=\"csrf\" value=\"%s\"><span>",
 			session->csrf);
 		add_html(page, session->user);
 		ex_add(page, "</span><button class=\"quiet\">Sign out</button></form>");
@@ -39,7 +43,8 @@ static void open_page(struct ex_text *page, const struct ex_session *session, co
 
 static char *close_page(struct ex_text *page)
 {
-	ex_add(page, "</main>\n<footer>The example host of acctlink. People, banks and money here are invented.</footer>\n"
+	ex_add(page,
+		"</main>\n<footer>The example host of acctlink. People, banks and money here are invented.</footer>\n"
 		"</body></html>\n");
 	return page->text;
 }
@@ -49,8 +54,8 @@ static void add_flash(struct ex_text *page, const struct ex_flash *flash)
 	if (flash->title[0] == '\0')
 		return;
 	ex_add(page, "<section id=\"flash\" class=\"flash %s\" role=\"%s\" data-kind=\"%s\" data-status=\"%d\"><h2>",
-		flash->status == 0 ? "ok" : "error", flash->status == 0 ? "status" : "alert", flash->status == 0 ? "ok" : "error",
-		(int)flash->status);
+		flash->status == 0 ? "ok" : "error", flash->status == 0 ? "status" : "alert",
+		flash->status == 0 ? "ok" : "error", (int)flash->status);
 	add_html(page, flash->title);
 	ex_add(page, "</h2><p>");
 	add_html(page, flash->text);
@@ -92,15 +97,15 @@ static void add_time(struct ex_text *page, int64_t at_ms)
 	if (seconds < 2)
 		ex_add(page, "now");
 	else
-		ex_add(page, "%s%lld %s%s%s", away > 0 ? "in " : "", (long long)count, units[unit].name, count == 1 ? "" : "s",
-			away > 0 ? "" : " ago");
+		ex_add(page, "%s%lld %s%s%s", away > 0 ? "in " : "", (long long)count, units[unit].name,
+			count == 1 ? "" : "s", away > 0 ? "" : " ago");
 	ex_add(page, "</time>");
 }
 
 /* ---- words for states ------------------------------------------------------------------------ */
 
 struct words {
-	const char *mark;  /* of data-state and the class */
+	const char *mark; /* of data-state and the class */
 	const char *title;
 	const char *text;
 };
@@ -111,15 +116,18 @@ static struct words words_of(const struct ex_link *link)
 	static const struct words by_state[] = {
 		{ "none", "Unknown", "" },
 		{ "linked", "Linked", "All is well." },
-		{ "stale", "Linked, but not refreshed", "Your accounts can still be shown. We keep trying to renew the access." },
+		{ "stale", "Linked, but not refreshed",
+			"Your accounts can still be shown. We keep trying to renew the access." },
 		{ "relink-required", "Needs your consent again", "" },
-		{ "superseded", "Taken over", "Another link of the same bank login has taken this one's place. Link it again to have it here." },
+		{ "superseded", "Taken over",
+			"Another link of the same bank login has taken this one's place. Link it again to have it here." },
 		{ "unlinking", "Being unlinked", "It can't be used any more; the bank still has to confirm." },
 	};
 
 	if (!link->linked)
 		return none;
-	return by_state[link->state >= 0 && (size_t)link->state < sizeof(by_state) / sizeof(by_state[0]) ? link->state : 0];
+	return by_state[link->state >= 0 && (size_t)link->state < sizeof(by_state) / sizeof(by_state[0]) ? link->state
+													 : 0];
 }
 
 static const char *reason_text(int32_t reason)
@@ -128,13 +136,17 @@ static const char *reason_text(int32_t reason)
 		[ACCTLINK_REASON_NONE] = "",
 		[ACCTLINK_REASON_REVOKED] = "The bank has ended our access. Give your consent again to go on.",
 		[ACCTLINK_REASON_CONSENT_EXPIRED] = "Your consent has run out. Renew it to go on.",
-		[ACCTLINK_REASON_ROTATION_LOST] = "A renewal was lost on its way between the bank and us. Please give your consent again.",
-		[ACCTLINK_REASON_SUBJECT_CHANGED] = "The bank suddenly answered for somebody else. Please give your consent again.",
-		[ACCTLINK_REASON_NO_ID_TOKEN] = "The bank sent an answer without the proof that we need. Please give your consent again.",
+		[ACCTLINK_REASON_ROTATION_LOST] =
+			"A renewal was lost on its way between the bank and us. Please give your consent again.",
+		[ACCTLINK_REASON_SUBJECT_CHANGED] =
+			"The bank suddenly answered for somebody else. Please give your consent again.",
+		[ACCTLINK_REASON_NO_ID_TOKEN] =
+			"The bank sent an answer without the proof that we need. Please give your consent again.",
 		[ACCTLINK_REASON_NO_REFRESH_TOKEN] = "The bank gave access for a short while only. Renew it to go on.",
 		[ACCTLINK_REASON_OUTCOME_UNKNOWN] = "The bank's answer to the last renewal never came.",
 		[ACCTLINK_REASON_PROVIDER_DOWN] = "The bank can't be reached at the moment.",
-		[ACCTLINK_REASON_CLIENT_REFUSED] = "The bank does not accept this app at the moment. Its operator has to mend that.",
+		[ACCTLINK_REASON_CLIENT_REFUSED] =
+			"The bank does not accept this app at the moment. Its operator has to mend that.",
 		[ACCTLINK_REASON_ID_TOKEN_UNCHECKED] = "The bank's last answer could not be verified yet.",
 		[ACCTLINK_REASON_OUR_FAULT] = "The bank says that our last request was malformed.",
 	};
@@ -178,7 +190,8 @@ static void add_facts(struct ex_text *page, const struct ex_link *link)
 	if (!link->linked)
 		return;
 	ex_add(page, "<dl>");
-	snprintf(number, sizeof(number), "%llu, consent %llu", (unsigned long long)link->generation, (unsigned long long)link->epoch);
+	snprintf(number, sizeof(number), "%llu, consent %llu", (unsigned long long)link->generation,
+		(unsigned long long)link->epoch);
 	add_fact(page, "Token set", number);
 	if (link->state != ACCTLINK_STATE_RELINK_REQUIRED) { /* nothing is served or refreshed then */
 		add_fact_time(page, "Bearer ends", link->bearer_expires_at_ms);
@@ -196,8 +209,10 @@ static void add_facts(struct ex_text *page, const struct ex_link *link)
 static void add_button(struct ex_text *page, const struct ex_session *session, const struct ex_institution *institution,
 	const char *action, const char *label, const char *class)
 {
-	ex_add(page, "<form method=\"post\" action=\"/%s\"><input type=\"hidden\" name=\"csrf\" value=\"%s\">"
-		"<input type=\"hidden\" name=\"institution\" value=\"", action, session->csrf);
+	ex_add(page,
+		"<form method=\"post\" action=\"/%s\"><input type=\"hidden\" name=\"csrf\" value=\"%s\">"
+		"<input type=\"hidden\" name=\"institution\" value=\"",
+		action, session->csrf);
 	add_html(page, institution->name);
 	ex_add(page, "\"><button class=\"%s\">%s<span class=\"unseen\"> ", class, label);
 	add_html(page, institution->title);
@@ -240,12 +255,14 @@ static void add_card(struct ex_text *page, const struct ex_session *session, con
 	const struct words words = words_of(link);
 	const char *reason = link->linked ? reason_text(link->reason) : "";
 
-	ex_add(page, "<article class=\"card %s\" data-state=\"%s\" data-generation=\"%llu\" data-epoch=\"%llu\" data-institution=\"",
+	ex_add(page,
+		"<article class=\"card %s\" data-state=\"%s\" data-generation=\"%llu\" data-epoch=\"%llu\" data-institution=\"",
 		words.mark, words.mark, (unsigned long long)link->generation, (unsigned long long)link->epoch);
 	add_html(page, institution->name);
 	ex_add(page, "\"><h2>");
 	add_html(page, institution->title);
-	ex_add(page, "</h2><p class=\"state\">%s</p><p>%s%s", words.title, words.text, *words.text != '\0' && *reason != '\0' ? " " : "");
+	ex_add(page, "</h2><p class=\"state\">%s</p><p>%s%s", words.title, words.text,
+		*words.text != '\0' && *reason != '\0' ? " " : "");
 	add_html(page, reason);
 	ex_add(page, "</p>");
 	if (!link->linked && institution->about[0] != '\0') {
@@ -263,8 +280,9 @@ static void add_card(struct ex_text *page, const struct ex_session *session, con
 static const char *event_text(int32_t kind)
 {
 	static const char *const texts[] = { "", "linked", "consent renewed", "token set refreshed", "refreshing fails",
-		"needs a new consent", "healed", "taken over", "unlinked", "revocation confirmed", "revocation given up",
-		"consent denied", "consent failed", "less was granted than asked", "this app was refused" };
+		"needs a new consent", "healed", "taken over", "unlinked", "revocation confirmed",
+		"revocation given up", "consent denied", "consent failed", "less was granted than asked",
+		"this app was refused" };
 
 	/* cppcheck-suppress arrayIndexOutOfBoundsCond ; it takes < for <= */
 	return kind > 0 && (size_t)kind < sizeof(texts) / sizeof(texts[0]) ? texts[kind] : "something new";
@@ -303,7 +321,8 @@ char *ex_page_sign_in(const struct ex_host *host, const struct ex_session *sessi
 	(void)host;
 	open_page(&page, session, "Who are you?");
 	add_flash(&page, &session->flash);
-	ex_add(&page, "<section class=\"welcome\"><h1>Who are you?</h1><p>This app shows your bank accounts in one place. It never"
+	ex_add(&page,
+		"<section class=\"welcome\"><h1>Who are you?</h1><p>This app shows your bank accounts in one place. It never"
 		" sees a bank password: you sign in at your bank, and acctlink keeps what the bank gives back.</p>"
 		"<form method=\"post\" action=\"/sign-in\"><input type=\"hidden\" name=\"csrf\" value=\"%s\"><div class=\"people\">",
 		session->csrf);
@@ -336,7 +355,8 @@ static json_object *member(json_object *object, const char *name)
 {
 	json_object *value = NULL;
 
-	return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, name, &value) ? value : NULL;
+	return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, name, &value) ? value
+														: NULL;
 }
 
 static const char *text_of(json_object *object, const char *name)
@@ -352,7 +372,8 @@ static json_object *unwrapped(json_object *account)
 	json_object *inner = account;
 
 	if (json_object_is_type(account, json_type_object) && json_object_object_length(account) == 1) {
-		json_object_object_foreach(account, name, value) {
+		json_object_object_foreach(account, name, value)
+		{
 			(void)name;
 			inner = value;
 		}
@@ -453,7 +474,8 @@ char *ex_page_accounts(const struct ex_host *host, const struct ex_session *sess
 	ex_add(&page, "<p class=\"about\">Fetched with the bearer of token set %llu, which ends ",
 		(unsigned long long)accounts->info.generation);
 	add_time(&page, accounts->info.expires_at_ms);
-	ex_add(&page, ".%s</p>\n", accounts->repeated ? " The bank had refused the one before, so a fresh one was fetched." : "");
+	ex_add(&page, ".%s</p>\n",
+		accounts->repeated ? " The bank had refused the one before, so a fresh one was fetched." : "");
 	return close_page(&page);
 }
 
@@ -495,14 +517,17 @@ char *ex_page_repost(const char *form_body, const char *nonce)
 	const char *at = form_body;
 
 	open_page(&page, &nobody, "One moment");
-	ex_add(&page, "<h1>One moment</h1><p>The bank has sent you back.</p><form id=\"again\" method=\"post\" action=\"/callback\">");
+	ex_add(&page,
+		"<h1>One moment</h1><p>The bank has sent you back.</p><form id=\"again\" method=\"post\" action=\"/callback\">");
 	while (*at != '\0') {
 		const size_t len = strcspn(at, "&");
 
 		add_field(&page, at, len);
 		at += len + (at[len] == '&');
 	}
-	ex_add(&page, "<button class=\"main\">Continue</button></form><script nonce=\"%s\">document.getElementById('again')"
-		".submit()</script>\n", nonce);
+	ex_add(&page,
+		"<button class=\"main\">Continue</button></form><script nonce=\"%s\">document.getElementById('again')"
+		".submit()</script>\n",
+		nonce);
 	return close_page(&page);
 }

@@ -13,7 +13,7 @@ struct visit {
 	const struct ex_host *host;
 	const struct ex_request *req;
 	struct ex_answer *answer;
-	struct ex_session session; /* user "": not signed in; id "": no session at all */
+	struct ex_session session;                /* user "": not signed in; id "": no session at all */
 	const struct ex_institution *institution; /* of routes that need one */
 };
 
@@ -34,7 +34,8 @@ void ex_answer_clear(struct ex_answer *answer)
 static char *policy(bool leads_to_bank, const char *nonce)
 {
 	return ex_printf("default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
-		"%s%s%s%s", leads_to_bank ? "" : "; form-action 'self'", nonce != NULL ? "; script-src 'nonce-" : "",
+			 "%s%s%s%s",
+		leads_to_bank ? "" : "; form-action 'self'", nonce != NULL ? "; script-src 'nonce-" : "",
 		nonce != NULL ? nonce : "", nonce != NULL ? "'" : "");
 }
 
@@ -82,8 +83,8 @@ static void go_home_glad(struct visit *visit, const char *whose, const char *wha
 /* For the operator, who has more to go by than the user: none of it is secret. */
 static void note(const struct visit *visit, const acctlink_error *err)
 {
-	fprintf(stderr, "example: %s %s for %s: %d %s (%s) %s\n", visit->req->method, visit->req->path, visit->session.user,
-		(int)err->status, err->message, err->where, err->provider_code);
+	fprintf(stderr, "example: %s %s for %s: %d %s (%s) %s\n", visit->req->method, visit->req->path,
+		visit->session.user, (int)err->status, err->message, err->where, err->provider_code);
 }
 
 static void go_home_sorry(struct visit *visit, acctlink_status status, const acctlink_error *err)
@@ -174,8 +175,8 @@ static void visit_link(struct visit *visit)
 	acctlink_error err = { 0 };
 	char *url = NULL;
 	char *cookie = NULL;
-	const acctlink_status status = ex_begin(visit->host, visit->session.user, visit->institution->name, &url, &cookie,
-		&err);
+	const acctlink_status status = ex_begin(
+		visit->host, visit->session.user, visit->institution->name, &url, &cookie, &err);
 
 	if (status != ACCTLINK_OK) {
 		go_home_sorry(visit, status, &err);
@@ -190,12 +191,16 @@ static void go_home_linked(struct visit *visit, const acctlink_callback_result *
 {
 	const struct ex_institution *institution = ex_institution(visit->host, result->institution);
 	const bool renewed = (result->flags & ACCTLINK_CALLBACK_RENEWED) != 0;
-	char *text = ex_printf("%s%s%s%s", renewed ? "Thank you: we may go on showing your accounts."
-		: "Your accounts can be shown here now.",
-		(result->flags & ACCTLINK_CALLBACK_SCOPE_REDUCED) != 0 ? " The bank granted less than was asked for." : "",
-		(result->flags & ACCTLINK_CALLBACK_SUPERSEDES) != 0 ? " Another link of the same bank login ended by that." : "",
+	char *text = ex_printf("%s%s%s%s",
+		renewed ? "Thank you: we may go on showing your accounts." : "Your accounts can be shown here now.",
+		(result->flags & ACCTLINK_CALLBACK_SCOPE_REDUCED) != 0 ? " The bank granted less than was asked for."
+								       : "",
+		(result->flags & ACCTLINK_CALLBACK_SUPERSEDES) != 0
+			? " Another link of the same bank login ended by that."
+			: "",
 		(result->flags & ACCTLINK_CALLBACK_UNCHECKED) != 0
-			? " The bank's answer could not be verified yet; the accounts have to wait for that." : "");
+			? " The bank's answer could not be verified yet; the accounts have to wait for that."
+			: "");
 
 	go_home_glad(visit, institution != NULL ? institution->title : "The bank",
 		renewed ? "has your consent again" : "is linked", text);
@@ -224,8 +229,8 @@ static void finish_consent(struct visit *visit, const char *params)
 {
 	acctlink_callback_result result;
 	acctlink_error err = { 0 };
-	const acctlink_status status = ex_callback(visit->host, visit->session.user, params, visit->req->cookies, &result,
-		&err);
+	const acctlink_status status = ex_callback(
+		visit->host, visit->session.user, params, visit->req->cookies, &result, &err);
 
 	if (status == ACCTLINK_OK)
 		go_home_linked(visit, &result);
@@ -306,9 +311,11 @@ static void visit_refresh(struct visit *visit)
 	if (status != ACCTLINK_OK) {
 		go_home_sorry(visit, status, &err);
 	} else if (info.generation > before.generation) {
-		go_home_glad(visit, visit->institution->title, "is refreshed", "The bank has given a new token set for the old one.");
+		go_home_glad(visit, visit->institution->title, "is refreshed",
+			"The bank has given a new token set for the old one.");
 	} else {
-		const struct ex_flash flash = { .status = ACCTLINK_PROVIDER_DOWN, .title = "No refresh just now",
+		const struct ex_flash flash = { .status = ACCTLINK_PROVIDER_DOWN,
+			.title = "No refresh just now",
 			.text = "The bearer at hand is still good, and the bank gave no other." };
 
 		go_home(visit, &flash);
@@ -333,7 +340,8 @@ static void visit_unlink(struct visit *visit)
 {
 	acctlink_unlink_result result;
 	acctlink_error err = { 0 };
-	const acctlink_status status = ex_unlink(visit->host, visit->session.user, visit->institution->name, &result, &err);
+	const acctlink_status status = ex_unlink(
+		visit->host, visit->session.user, visit->institution->name, &result, &err);
 
 	if (status == ACCTLINK_OK)
 		go_home_glad(visit, visit->institution->title, "is unlinked", revocation_text(result.revocation));
@@ -347,16 +355,18 @@ static void visit_accounts(struct visit *visit)
 {
 	struct ex_accounts accounts;
 	acctlink_error err = { 0 };
-	const acctlink_status status = ex_accounts(visit->host, visit->session.user, visit->institution->name, &accounts,
-		&err);
+	const acctlink_status status = ex_accounts(
+		visit->host, visit->session.user, visit->institution->name, &accounts, &err);
 
 	if (status != ACCTLINK_OK) {
 		go_home_sorry(visit, status, &err);
 		return;
 	}
 	if (accounts.json == NULL)
-		visit->session.flash = (struct ex_flash){ .status = ACCTLINK_PROVIDER_DOWN, .again = true,
-			.title = "No accounts just now", .text = "Your link is as it was. Try again in a while." };
+		visit->session.flash = (struct ex_flash){ .status = ACCTLINK_PROVIDER_DOWN,
+			.again = true,
+			.title = "No accounts just now",
+			.text = "Your link is as it was. Try again in a while." };
 	show(visit, accounts.json != NULL ? 200 : 502,
 		ex_page_accounts(visit->host, &visit->session, visit->institution, &accounts));
 	json_object_put(accounts.json);
@@ -453,7 +463,8 @@ static void follow(struct visit *visit, const struct route *route)
 	if ((route->needs & INSTITUTION) != 0) {
 		visit->institution = institution_of(visit);
 		if (visit->institution == NULL) {
-			show_problem(visit, 404, ACCTLINK_BAD_ARGUMENT, "There is no such bank", "Choose one on the start page.");
+			show_problem(visit, 404, ACCTLINK_BAD_ARGUMENT, "There is no such bank",
+				"Choose one on the start page.");
 			return;
 		}
 	}
@@ -471,6 +482,7 @@ void ex_visit(const struct ex_host *host, const struct ex_request *req, struct e
 	if (route != NULL)
 		follow(&visit, route);
 	else
-		show_problem(&visit, 404, ACCTLINK_BAD_ARGUMENT, "There is no such page", "Choose another one on the start page.");
+		show_problem(&visit, 404, ACCTLINK_BAD_ARGUMENT, "There is no such page",
+			"Choose another one on the start page.");
 	explicit_bzero(&visit.session, sizeof(visit.session));
 }

@@ -147,8 +147,8 @@ static bool add_headers(struct MHD_Response *response, const struct ex_answer *a
 
 static enum MHD_Result send_answer(struct MHD_Connection *connection, const struct ex_answer *answer)
 {
-	struct MHD_Response *response = MHD_create_response_from_buffer(answer->body != NULL ? strlen(answer->body) : 0,
-		answer->body, MHD_RESPMEM_MUST_COPY);
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		answer->body != NULL ? strlen(answer->body) : 0, answer->body, MHD_RESPMEM_MUST_COPY);
 	enum MHD_Result queued = MHD_NO;
 
 	if (response == NULL)
@@ -161,17 +161,21 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, const stru
 
 static enum MHD_Result send_plain(struct MHD_Connection *connection, int status, const char *text)
 {
-	struct ex_answer answer = { .status = status, .type = "text/plain; charset=utf-8", .body = ex_printf("%s", text) };
+	struct ex_answer answer = {
+		.status = status, .type = "text/plain; charset=utf-8", .body = ex_printf("%s", text)
+	};
 	const enum MHD_Result queued = send_answer(connection, &answer);
 
 	ex_answer_clear(&answer);
 	return queued;
 }
 
-static enum MHD_Result respond(const struct ex_host *host, struct call *call, struct MHD_Connection *connection,
-	const char *method)
+static enum MHD_Result respond(
+	const struct ex_host *host, struct call *call, struct MHD_Connection *connection, const char *method)
 {
-	const struct ex_request req = { .method = method, .path = call->path, .query = call->query,
+	const struct ex_request req = { .method = method,
+		.path = call->path,
+		.query = call->query,
 		.body = call->body.text != NULL ? call->body.text : "",
 		.cookies = call->cookies.text != NULL ? call->cookies.text : "" };
 	struct ex_answer answer = { 0 };
@@ -226,8 +230,9 @@ static size_t decode_nothing(void *ctx, struct MHD_Connection *connection, char 
 /* A listening socket, and its port; -1. */
 static int listen_on(int *port)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)*port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in address = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)*port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	socklen_t len = sizeof(address);
 	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	const int yes = 1;
@@ -252,8 +257,10 @@ static char *read_file(const char *path)
 	FILE *file = fopen(path, "re");
 	size_t got;
 
-	while (file != NULL && (got = fread(part, 1, sizeof(part), file)) > 0)
+	do {
+		got = file != NULL ? fread(part, 1, sizeof(part), file) : 0;
 		ex_add(&text, "%.*s", (int)got, part);
+	} while (got == sizeof(part));
 	if (file == NULL || ferror(file) || text.text == NULL) {
 		fprintf(stderr, "example: can't read %s: %s\n", path, file == NULL ? strerror(errno) : "no text in it");
 		ex_wipe(&text.text);
@@ -268,21 +275,16 @@ static struct MHD_Daemon *start(struct ex_host *host, int fd, const char *cert, 
 {
 	struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)cert },
 		{ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)key }, { MHD_OPTION_END, 0, NULL } };
-	const unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC
-		| (cert != NULL ? (unsigned)MHD_USE_TLS : 0);
+	const unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL
+		| MHD_USE_ITC | (cert != NULL ? (unsigned)MHD_USE_TLS : 0);
 
 	if (cert == NULL)
 		tls[0].option = MHD_OPTION_END;
-	return MHD_start_daemon(flags, 0, NULL, NULL, handle, host,
-		MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd,
-		MHD_OPTION_URI_LOG_CALLBACK, begin_call, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, decode_nothing, NULL,
-		MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-		MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK,
-		MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+	return MHD_start_daemon(flags, 0, NULL, NULL, handle, host, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd,
+		MHD_OPTION_URI_LOG_CALLBACK, begin_call, NULL, MHD_OPTION_UNESCAPE_CALLBACK, decode_nothing, NULL,
+		MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+		MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 }
 
 int ex_server_start(struct ex_host *host, int port, const char *cert_file, const char *key_file)

@@ -151,8 +151,7 @@ static bool take(const char *id, size_t len, bool take_flash, struct ex_session 
 }
 
 /* Cookies of one name may come twice; the first that is a session counts. */
-bool ex_session_find(const struct ex_host *host, const char *cookie_header, bool take_flash,
-	struct ex_session *session)
+bool ex_session_find(const struct ex_host *host, const char *cookie_header, bool take_flash, struct ex_session *session)
 {
 	const char *name = cookie_name(host);
 	const size_t name_len = strlen(name);

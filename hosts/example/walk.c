@@ -17,7 +17,7 @@ struct walk {
 	const char *institution;
 	const char *control; /* NULL: nothing of the ledger is shown */
 	bool leave_linked;
-	char *at;               /* where the browser is */
+	char *at; /* where the browser is */
 	struct th_answer page;
 };
 
@@ -66,7 +66,8 @@ static void go(struct walk *walk, const char *method, const char *url, const cha
 	for (hops = 0; next != NULL; hops++) {
 		th_check(hops < 15, "the browser is redirected for ever, now at %s", next);
 		th_answer_clear(&walk->page);
-		th_check(th_browser_go(walk->browser, method, next, NULL, body, &walk->page), "no answer from %s", next);
+		th_check(
+			th_browser_go(walk->browser, method, next, NULL, body, &walk->page), "no answer from %s", next);
 		show_url(method, next, walk->page.status);
 		free(walk->at);
 		walk->at = next;
@@ -125,7 +126,8 @@ static void expect_card(const struct walk *walk, const char *state, const char *
 	char *got_epoch = card(walk, "data-epoch");
 
 	printf("      the host says: %s, token set %s of consent %s\n", got_state, got_generation, got_epoch);
-	th_check(strcmp(got_state, state) == 0 && strcmp(got_generation, generation) == 0 && strcmp(got_epoch, epoch) == 0,
+	th_check(strcmp(got_state, state) == 0 && strcmp(got_generation, generation) == 0
+			&& strcmp(got_epoch, epoch) == 0,
 		"expected %s, token set %s of consent %s", state, generation, epoch);
 	free(got_state);
 	free(got_generation);
@@ -177,15 +179,20 @@ static void show_ledger(const struct walk *walk)
 	if (json == NULL)
 		return;
 	for (i = 0; i < json_object_array_length(grants); i++)
-		alive += json_object_get_boolean(json_object_object_get(json_object_array_get_idx(grants, i), "alive")) ? 1 : 0;
-	json_object_object_foreach(json_object_object_get(json, "arrivals"), hash, count) {
+		alive += json_object_get_boolean(json_object_object_get(json_object_array_get_idx(grants, i), "alive"))
+			? 1
+			: 0;
+	json_object_object_foreach(json_object_object_get(json, "arrivals"), hash, count)
+	{
 		(void)hash;
 		if (json_object_get_int(count) > most)
 			most = json_object_get_int(count);
 	}
 	printf("      the bank's ledger: %zu grant%s, %zu alive; no code or refresh token arrived more than %s\n",
 		json_object_array_length(grants), json_object_array_length(grants) == 1 ? "" : "s", alive,
-		most == 1 ? "once" : most == 0 ? "never" : "twice");
+		most == 1           ? "once"
+			: most == 0 ? "never"
+				    : "twice");
 	th_check(most <= 1, "a token arrived %d times", most);
 	json_object_put(json);
 }
@@ -261,7 +268,8 @@ static void walk_all(struct walk *walk)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: walk --url HOST_URL [--ca-file PEM] [--user NAME] [--institution NAME] [--control URL]"
+	fprintf(stderr,
+		"usage: walk --url HOST_URL [--ca-file PEM] [--user NAME] [--institution NAME] [--control URL]"
 		" [--leave-linked]\n");
 	exit(2);
 }

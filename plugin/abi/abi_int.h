@@ -24,19 +24,19 @@ struct al_runtime {
 };
 
 struct acctlink {
-	acctlink_hooks hooks;           /* constant, as the next four */
+	acctlink_hooks hooks; /* constant, as the next four */
 	struct al_log log;
 	struct al_clock clock;
 	struct al_store *store;
 	struct al_vault *vault;
-	atomic_uchar *mark;             /* on a page that fork wipes; set at first use */
-	pthread_mutex_t lock;           /* guards config, providers and runtime; held for assignments only */
-	pthread_cond_t changed;         /* the runtime is there, or inside fell to 0 */
-	struct al_config *config;       /* counted */
+	atomic_uchar *mark;                 /* on a page that fork wipes; set at first use */
+	pthread_mutex_t lock;               /* guards config, providers and runtime; held for assignments only */
+	pthread_cond_t changed;             /* the runtime is there, or inside fell to 0 */
+	struct al_config *config;           /* counted */
 	struct al_runtime *_Atomic runtime; /* set once per process */
 	atomic_bool used;
 	atomic_bool closing;
-	atomic_int inside;              /* calls that have not returned */
+	atomic_int inside; /* calls that have not returned */
 };
 
 /* ---- assembly.c ---------------------------------------------------------------- */
@@ -47,6 +47,10 @@ void al_leave(struct acctlink *handle);
 struct al_runtime *al_handle_runtime(struct acctlink *handle); /* after al_enter */
 struct al_config *al_handle_config(struct acctlink *handle);
 struct al_provider *al_handle_provider(void *handle, const char *name);
+
+/* ---- libraries.c --------------------------------------------------------------- */
+/* INTERNAL if the functions of one library come from several objects. Calls none of them. */
+al_rc al_check_libraries(const struct al_log *log, acctlink_error *err) AL_MUST_USE;
 
 /* ---- args.c ---------------------------------------------------------------------- */
 /* Copies a sized struct in: missing members are zero, an unknown tail must be. */

@@ -50,8 +50,8 @@ al_rc al_check_name(acctlink_str text, const char *what, size_t min, size_t max,
 	if (text.data == NULL && text.len > 0)
 		return al_fail(err, ACCTLINK_BAD_ARGUMENT, what, "%s has a length but no data", what);
 	if (text.len < min || text.len > max)
-		return al_fail(err, ACCTLINK_BAD_ARGUMENT, what, "%s has %zu bytes; %zu to %zu are allowed", what, text.len,
-			min, max);
+		return al_fail(err, ACCTLINK_BAD_ARGUMENT, what, "%s has %zu bytes; %zu to %zu are allowed", what,
+			text.len, min, max);
 	if (!al_utf8_valid(text.data, text.len))
 		return al_fail(err, ACCTLINK_BAD_ARGUMENT, what, "%s is not valid UTF-8, or has a NUL in it", what);
 	return ACCTLINK_OK;

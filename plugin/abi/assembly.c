@@ -97,17 +97,23 @@ static void runtime_free(struct al_runtime **runtime)
 	free(gone);
 }
 
-static al_rc make_rooms(struct acctlink *handle, struct al_runtime *runtime, const struct al_config *config,
-	acctlink_error *err)
+static al_rc make_rooms(
+	struct acctlink *handle, struct al_runtime *runtime, const struct al_config *config, acctlink_error *err)
 {
-	struct al_links_parts parts = {
-		.pool = runtime->pool, .vault = handle->vault, .owner = runtime->owner, .log = &handle->log,
-		.clock = &handle->clock, .calls = &runtime->calls, .provider = al_handle_provider,
-		.provider_ctx = handle, .event = handle->hooks.event, .event_ctx = handle->hooks.ctx,
+	struct al_links_parts parts = { .pool = runtime->pool,
+		.vault = handle->vault,
+		.owner = runtime->owner,
+		.log = &handle->log,
+		.clock = &handle->clock,
+		.calls = &runtime->calls,
+		.provider = al_handle_provider,
+		.provider_ctx = handle,
+		.event = handle->hooks.event,
+		.event_ctx = handle->hooks.ctx,
 		.poll_interval_ms = config->poll_interval_ms,
 		.revocation_lifetime_ms = config->revocation_lifetime_ms,
-		.audit_lifetime_ms = config->audit_lifetime_ms, .held_bearers = config->held_bearers
-	};
+		.audit_lifetime_ms = config->audit_lifetime_ms,
+		.held_bearers = config->held_bearers };
 	struct al_flows_parts flows = { .shared = parts };
 	al_rc rc = al_links_new(&parts, &runtime->links, err);
 
@@ -252,7 +258,8 @@ static al_rc make_mark(struct acctlink *handle, acctlink_error *err)
 		return al_fail_memory(err);
 	handle->mark = page;
 	if (madvise(page, 4096, MADV_WIPEONFORK) != 0)
-		return al_fail(err, ACCTLINK_INTERNAL, "madvise", "the kernel lacks MADV_WIPEONFORK (Linux 4.14 or later is needed)");
+		return al_fail(err, ACCTLINK_INTERNAL, "madvise",
+			"the kernel lacks MADV_WIPEONFORK (Linux 4.14 or later is needed)");
 	return ACCTLINK_OK;
 }
 
@@ -285,8 +292,10 @@ static al_rc make_handle(const acctlink_init_args *args, struct acctlink **out, 
 
 static al_rc open_rooms(struct acctlink *handle, const char *path, acctlink_error *err)
 {
-	al_rc rc = al_config_load(path, &handle->log, &handle->config, err);
+	al_rc rc = al_check_libraries(&handle->log, err);
 
+	if (rc == ACCTLINK_OK)
+		rc = al_config_load(path, &handle->log, &handle->config, err);
 	if (rc != ACCTLINK_OK)
 		return rc;
 	handle->log.max_level = handle->config->log_level;
@@ -342,8 +351,8 @@ static bool same_files(const struct al_config *a, const struct al_config *b)
 }
 
 /* False: a first call came meanwhile, which may have taken the old config. */
-static bool swap_config(struct acctlink *handle, struct al_runtime *runtime, struct al_config **config,
-	struct al_provider ***providers)
+static bool swap_config(
+	struct acctlink *handle, struct al_runtime *runtime, struct al_config **config, struct al_provider ***providers)
 {
 	struct al_config *old_config = *config;
 	struct al_provider **old_providers = *providers;
@@ -395,7 +404,8 @@ acctlink_status acctlink_reload(acctlink *handle, acctlink_error *err)
 	before = al_handle_config(handle);
 	rc = al_config_load(before->path, &handle->log, &config, err);
 	if (rc == ACCTLINK_OK && !same_files(before, config))
-		rc = al_fail(err, ACCTLINK_BAD_CONFIG, before->path, "store and key paths can't change on reload; restart instead");
+		rc = al_fail(err, ACCTLINK_BAD_CONFIG, before->path,
+			"store and key paths can't change on reload; restart instead");
 	if (rc == ACCTLINK_OK)
 		rc = put_in_force(handle, &config, err);
 	al_config_free(&config);
@@ -465,20 +475,23 @@ acctlink_status acctlink_shutdown(acctlink *handle, uint32_t deadline_ms, acctli
 	if (is_forked(handle)) {
 		/* The parent's threads may hold any lock: only the keys are taken care of. */
 		al_vault_free(&handle->vault);
-		return al_fail(err, ACCTLINK_FORKED, "handle", "the handle was in use in the parent process; its keys are wiped here");
+		return al_fail(err, ACCTLINK_FORKED, "handle",
+			"the handle was in use in the parent process; its keys are wiped here");
 	}
 	config = al_handle_config(handle); /* a reload may be swapping it */
-	deadline_at = al_add_ms(al_monotonic_ms(),
-		deadline_ms != 0 ? (int64_t)deadline_ms : config->shutdown_timeout_ms);
+	deadline_at = al_add_ms(
+		al_monotonic_ms(), deadline_ms != 0 ? (int64_t)deadline_ms : config->shutdown_timeout_ms);
 	al_config_free(&config);
 	atomic_store(&handle->closing, true);
 	rc = stop_runtime(handle, deadline_at);
 	if (al_handle_runtime(handle) != NULL) {
 		/* A thread hangs in the store: what it uses must stay. */
-		return al_fail(err, ACCTLINK_TIMED_OUT, "shutdown", "the store did not answer; memory of the handle is left to it");
+		return al_fail(err, ACCTLINK_TIMED_OUT, "shutdown",
+			"the store did not answer; memory of the handle is left to it");
 	}
 	handle_free(&handle);
 	if (rc != ACCTLINK_OK)
-		return al_fail(err, ACCTLINK_TIMED_OUT, "shutdown", "an exchange was cut off at the deadline; the store knows that its outcome is open");
+		return al_fail(err, ACCTLINK_TIMED_OUT, "shutdown",
+			"an exchange was cut off at the deadline; the store knows that its outcome is open");
 	return ACCTLINK_OK;
 }

@@ -46,9 +46,9 @@ static al_rc check_begin(const acctlink_begin_args *args, const acctlink_begin_r
 		rc = al_check_name(args->scope, "scope", 0, 8192, err);
 	if (rc == ACCTLINK_OK && (args->flags & ~ACCTLINK_BEGIN_NEW_SUBJECT) != 0)
 		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "flags", "flags has bits that this version does not know");
-	if (rc == ACCTLINK_OK && ((out->url.data == NULL && out->url.cap > 0)
-		|| (out->state.data == NULL && out->state.cap > 0)
-		|| (out->set_cookie.data == NULL && out->set_cookie.cap > 0)))
+	if (rc == ACCTLINK_OK
+		&& ((out->url.data == NULL && out->url.cap > 0) || (out->state.data == NULL && out->state.cap > 0)
+			|| (out->set_cookie.data == NULL && out->set_cookie.cap > 0)))
 		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "out", "an output buffer has a size but no data");
 	return rc;
 }
@@ -73,7 +73,8 @@ static al_rc fill_begin(struct acctlink *handle, const struct al_config *limits,
 	memcpy(name, args->provider.data, args->provider.len);
 	call->provider = al_handle_provider(handle, name);
 	if (call->provider == NULL)
-		return al_fail(err, ACCTLINK_UNKNOWN_PROVIDER, "provider", "no provider of this name is in %s", limits->path);
+		return al_fail(
+			err, ACCTLINK_UNKNOWN_PROVIDER, "provider", "no provider of this name is in %s", limits->path);
 	config = al_provider_config(call->provider);
 	redirect_uri = pick_redirect_uri(config, args->redirect_uri);
 	if (redirect_uri == NULL)
@@ -95,8 +96,8 @@ static al_rc fill_begin(struct acctlink *handle, const struct al_config *limits,
 }
 
 /* Without success only the lengths are told: the texts are those of no flow. */
-static void give_begin(acctlink_begin_result *to, acctlink_begin_result *out, const struct al_begin_call *call,
-	bool success)
+static void give_begin(
+	acctlink_begin_result *to, acctlink_begin_result *out, const struct al_begin_call *call, bool success)
 {
 	al_give_text(&out->url, &call->url, success);
 	al_give_text(&out->state, &call->state, success);
@@ -129,8 +130,8 @@ static al_rc do_begin(struct acctlink *handle, const acctlink_begin_args *args, 
 	return rc;
 }
 
-acctlink_status acctlink_begin(acctlink *handle, const acctlink_begin_args *given, acctlink_begin_result *to,
-	acctlink_error *err)
+acctlink_status acctlink_begin(
+	acctlink *handle, const acctlink_begin_args *given, acctlink_begin_result *to, acctlink_error *err)
 {
 	acctlink_begin_args args;
 	acctlink_begin_result out;
@@ -158,13 +159,13 @@ static al_rc check_raw(acctlink_str text, const char *what, size_t min, acctlink
 	if (text.len < min)
 		return al_fail(err, ACCTLINK_BAD_CALLBACK, what, "%s is empty", what);
 	if (text.len > AL_PARAMS_MAX)
-		return al_fail(err, ACCTLINK_BAD_CALLBACK, what, "%s has %zu bytes; at most %zu are read", what, text.len,
-			(size_t)AL_PARAMS_MAX);
+		return al_fail(err, ACCTLINK_BAD_CALLBACK, what, "%s has %zu bytes; at most %zu are read", what,
+			text.len, (size_t)AL_PARAMS_MAX);
 	return ACCTLINK_OK;
 }
 
-static void give_callback(acctlink_callback_result *to, acctlink_callback_result *out,
-	const struct al_callback_call *call)
+static void give_callback(
+	acctlink_callback_result *to, acctlink_callback_result *out, const struct al_callback_call *call)
 {
 	out->flags = call->end.flags;
 	out->epoch = (uint64_t)call->end.epoch;
@@ -202,8 +203,8 @@ static al_rc do_callback(struct acctlink *handle, const acctlink_callback_args *
 	return rc;
 }
 
-acctlink_status acctlink_on_callback(acctlink *handle, const acctlink_callback_args *given,
-	acctlink_callback_result *to, acctlink_error *err)
+acctlink_status acctlink_on_callback(
+	acctlink *handle, const acctlink_callback_args *given, acctlink_callback_result *to, acctlink_error *err)
 {
 	acctlink_callback_args args;
 	acctlink_callback_result out = ACCTLINK_CALLBACK_RESULT_INIT;
@@ -256,8 +257,8 @@ static al_rc give_bearer(struct bearer_out *out, const struct al_bearer *bearer,
 /* Nothing good enough is held: one flight for all. At the deadline, or while
  * provider or store are down, a bearer that is good still is better than none:
  * then err stays as it was. */
-static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call, int64_t until, struct bearer_out *out,
-	acctlink_error *err)
+static al_rc wait_for_bearer(
+	struct al_links *links, struct al_bearer_call *call, int64_t until, struct bearer_out *out, acctlink_error *err)
 {
 	acctlink_error why = { 0 };
 	struct al_bearer *held;
@@ -290,8 +291,8 @@ static al_rc wait_for_bearer(struct al_links *links, struct al_bearer_call *call
 	return rc;
 }
 
-static al_rc do_bearer(struct acctlink *handle, const acctlink_bearer_args *args, struct bearer_out *out,
-	acctlink_error *err)
+static al_rc do_bearer(
+	struct acctlink *handle, const acctlink_bearer_args *args, struct bearer_out *out, acctlink_error *err)
 {
 	struct al_links *links = al_handle_runtime(handle)->links;
 	struct al_bearer_call *call = al_bearer_call_new();
@@ -366,8 +367,8 @@ static al_rc do_unlink(struct acctlink *handle, const acctlink_unlink_args *args
 	return rc;
 }
 
-acctlink_status acctlink_unlink(acctlink *handle, const acctlink_unlink_args *given, acctlink_unlink_result *to,
-	acctlink_error *err)
+acctlink_status acctlink_unlink(
+	acctlink *handle, const acctlink_unlink_args *given, acctlink_unlink_result *to, acctlink_error *err)
 {
 	acctlink_unlink_args args;
 	acctlink_unlink_result out = ACCTLINK_UNLINK_RESULT_INIT;
@@ -399,7 +400,8 @@ static void describe_row(acctlink_inspect_result *out, const struct al_link_row 
 	out->state = (int32_t)row->state;
 	out->reason = (int32_t)row->reason;
 	out->claim = row->claim_outcome == AL_CLAIM_OPEN ? ACCTLINK_CLAIM_OPEN
-		: row->unknown_sent_at > 0 ? ACCTLINK_CLAIM_UNKNOWN : ACCTLINK_CLAIM_NONE;
+		: row->unknown_sent_at > 0               ? ACCTLINK_CLAIM_UNKNOWN
+							 : ACCTLINK_CLAIM_NONE;
 	out->epoch = (uint64_t)row->epoch;
 	out->generation = (uint64_t)row->generation;
 	out->bearer_expires_at_ms = row->bearer_end;
@@ -422,8 +424,8 @@ static bool has_room(const acctlink_out *out, const struct al_buf *text)
 	return out->data == NULL || out->cap > text->len;
 }
 
-static al_rc give_inspect(acctlink_inspect_result *to, acctlink_inspect_result *out, const struct al_link_row *row,
-	acctlink_error *err)
+static al_rc give_inspect(
+	acctlink_inspect_result *to, acctlink_inspect_result *out, const struct al_link_row *row, acctlink_error *err)
 {
 	bool fits = has_room(&out->subject, &row->subject) && has_room(&out->scope, &row->scope);
 
@@ -432,7 +434,9 @@ static al_rc give_inspect(acctlink_inspect_result *to, acctlink_inspect_result *
 	al_give_text(&out->subject, &row->subject, fits);
 	al_give_text(&out->scope, &row->scope, fits);
 	al_give_result(to, out, sizeof(*out));
-	return fits ? ACCTLINK_OK : al_fail(err, ACCTLINK_BUFFER_TOO_SMALL, "out", "subject needs %zu bytes, scope %zu",
+	if (fits)
+		return ACCTLINK_OK;
+	return al_fail(err, ACCTLINK_BUFFER_TOO_SMALL, "out", "subject needs %zu bytes, scope %zu",
 		row->subject.len + 1, row->scope.len + 1);
 }
 
@@ -459,8 +463,8 @@ static al_rc do_inspect(struct acctlink *handle, const acctlink_inspect_args *ar
 	return rc;
 }
 
-acctlink_status acctlink_inspect(acctlink *handle, const acctlink_inspect_args *given, acctlink_inspect_result *to,
-	acctlink_error *err)
+acctlink_status acctlink_inspect(
+	acctlink *handle, const acctlink_inspect_args *given, acctlink_inspect_result *to, acctlink_error *err)
 {
 	acctlink_inspect_args args;
 	acctlink_inspect_result out;
@@ -471,8 +475,8 @@ acctlink_status acctlink_inspect(acctlink *handle, const acctlink_inspect_args *
 	rc = al_take_args(&args, sizeof(args), given, "args", err);
 	if (rc == ACCTLINK_OK)
 		rc = al_take_args(&out, sizeof(out), to, "out", err);
-	if (rc == ACCTLINK_OK && ((out.subject.data == NULL && out.subject.cap > 0)
-		|| (out.scope.data == NULL && out.scope.cap > 0)))
+	if (rc == ACCTLINK_OK
+		&& ((out.subject.data == NULL && out.subject.cap > 0) || (out.scope.data == NULL && out.scope.cap > 0)))
 		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "out", "an output buffer has a size but no data");
 	if (rc == ACCTLINK_OK)
 		rc = do_inspect(handle, &args, to, &out, err);
@@ -487,7 +491,8 @@ static al_rc check_list(const acctlink_list_args *args, const acctlink_list_resu
 	if (out->items == NULL || out->capacity == 0)
 		return al_fail(err, ACCTLINK_BAD_ARGUMENT, "out", "items is NULL or capacity is 0");
 	if (out->stride == 0 || out->stride > 65536 || out->stride % 8 != 0)
-		return al_fail(err, ACCTLINK_BAD_ARGUMENT, "out", "stride must be sizeof(acctlink_list_item), a multiple of 8");
+		return al_fail(err, ACCTLINK_BAD_ARGUMENT, "out",
+			"stride must be sizeof(acctlink_list_item), a multiple of 8");
 	return al_check_user(args->user, err);
 }
 
@@ -513,7 +518,7 @@ static al_rc do_list(struct acctlink *handle, const acctlink_list_args *args, ac
 	int64_t until = deadline_at(config, args->deadline_ms);
 	struct al_list_call *call = al_list_call_new(out->capacity);
 	al_rc rc = call == NULL || !set_text(&call->user, args->user) ? al_fail_memory(err)
-		: al_take_id(args->after, call->after, err);
+								      : al_take_id(args->after, call->after, err);
 
 	al_config_free(&config);
 	if (rc != ACCTLINK_OK) {
@@ -530,8 +535,8 @@ static al_rc do_list(struct acctlink *handle, const acctlink_list_args *args, ac
 	return rc;
 }
 
-acctlink_status acctlink_list(acctlink *handle, const acctlink_list_args *given, acctlink_list_result *to,
-	acctlink_error *err)
+acctlink_status acctlink_list(
+	acctlink *handle, const acctlink_list_args *given, acctlink_list_result *to, acctlink_error *err)
 {
 	acctlink_list_args args;
 	acctlink_list_result out;
@@ -558,7 +563,8 @@ static al_rc do_report(struct acctlink *handle, const acctlink_rejected_args *ar
 	al_rc rc = al_check_name(args->code, "code", 0, sizeof(report.code) - 1, err);
 
 	if (rc == ACCTLINK_OK && (args->generation == 0 || args->generation > INT64_MAX))
-		rc = al_fail(err, ACCTLINK_BAD_ARGUMENT, "generation", "generation must be the one that get_bearer told");
+		rc = al_fail(
+			err, ACCTLINK_BAD_ARGUMENT, "generation", "generation must be the one that get_bearer told");
 	if (rc == ACCTLINK_OK)
 		rc = al_take_ref(&args->link, &report.owner_key, report.link_id, err);
 	if (rc != ACCTLINK_OK)

@@ -12,8 +12,8 @@ struct al_config *al_operator_config(struct acctlink *handle)
 	return al_handle_config(handle);
 }
 
-static al_rc find_provider(struct acctlink *handle, const char *name, struct al_provider **provider,
-	acctlink_error *err)
+static al_rc find_provider(
+	struct acctlink *handle, const char *name, struct al_provider **provider, acctlink_error *err)
 {
 	*provider = al_handle_provider(handle, name);
 	if (*provider != NULL)
@@ -21,8 +21,8 @@ static al_rc find_provider(struct acctlink *handle, const char *name, struct al_
 	return al_fail(err, ACCTLINK_UNKNOWN_PROVIDER, "provider", "no provider '%s' is in the config", name);
 }
 
-al_rc al_operator_list(struct acctlink *handle, const char *after, const struct al_link_visit *visit,
-	acctlink_error *err)
+al_rc al_operator_list(
+	struct acctlink *handle, const char *after, const struct al_link_visit *visit, acctlink_error *err)
 {
 	al_rc rc = al_enter(handle, err);
 
@@ -66,8 +66,8 @@ al_rc al_operator_import(struct acctlink *handle, const char *provider, struct a
 	return rc;
 }
 
-al_rc al_operator_note_export(struct acctlink *handle, const acctlink_ref *ref, uint64_t generation,
-	acctlink_error *err)
+al_rc al_operator_note_export(
+	struct acctlink *handle, const acctlink_ref *ref, uint64_t generation, acctlink_error *err)
 {
 	char link_id[AL_ID_LEN + 1];
 	struct al_buf owner_key;

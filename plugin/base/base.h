@@ -74,7 +74,7 @@ struct al_buf {
 	size_t cap;
 	size_t max;
 	struct al_safe *safe; /* NULL: the heap */
-	bool failed; /* an append failed: over max, or no memory */
+	bool failed;          /* an append failed: over max, or no memory */
 };
 void al_buf_init(struct al_buf *buf, size_t max);
 void al_buf_clear(struct al_buf *buf); /* wipes and frees; keeps max and safe */
@@ -84,9 +84,9 @@ bool al_buf_printf(struct al_buf *buf, const char *fmt, ...) AL_PRINTF(2, 3);
 /* Replaces the contents. */
 bool al_buf_set(struct al_buf *buf, const void *data, size_t len);
 bool al_buf_copy(struct al_buf *to, const struct al_buf *from);
-void al_buf_move(struct al_buf *to, struct al_buf *from); /* the safe of `from` comes along */
+void al_buf_move(struct al_buf *to, struct al_buf *from);          /* the safe of `from` comes along */
 bool al_buf_equal(const struct al_buf *a, const struct al_buf *b); /* constant time */
-const char *al_buf_text(const struct al_buf *buf); /* "" when empty */
+const char *al_buf_text(const struct al_buf *buf);                 /* "" when empty */
 /* Memory for what is held for long: core dumps leave it out, and if `lock` it is
  * not swapped out as far as the limits allow. Has a lock of its own. It lasts
  * until al_safe_free was called and its last buffer was cleared. */
@@ -109,7 +109,7 @@ void al_free_text(char **text);
 bool al_base64url_put(struct al_buf *to, const void *data, size_t len);
 bool al_base64url_decode(struct al_buf *to, const char *text, size_t len);
 bool al_base64_put(struct al_buf *to, const void *data, size_t len); /* padded, for Basic */
-void al_hex(char *to, const void *data, size_t len); /* 2 * len + 1 bytes */
+void al_hex(char *to, const void *data, size_t len);                 /* 2 * len + 1 bytes */
 bool al_hex_decode(struct al_buf *to, const char *text, size_t len); /* of either case */
 /* application/x-www-form-urlencoded: space becomes '+', upper-case triplets. */
 bool al_form_put_encoded(struct al_buf *to, const char *text, size_t len);

@@ -76,8 +76,8 @@ static int init_condition(pthread_cond_t *cond)
 	return failed;
 }
 
-al_rc al_call_begin(struct al_calls *calls, struct al_call *call,
-	void (*release)(struct al_call *call), acctlink_error *err)
+al_rc al_call_begin(
+	struct al_calls *calls, struct al_call *call, void (*release)(struct al_call *call), acctlink_error *err)
 {
 	bool closed;
 

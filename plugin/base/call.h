@@ -13,10 +13,10 @@
 
 /* The calls of one instance, so that shutdown can end what still waits. */
 struct al_calls {
-	pthread_mutex_t lock;   /* guards all of this and of the calls in the list */
+	pthread_mutex_t lock; /* guards all of this and of the calls in the list */
 	struct al_call *first;
 	bool closed;
-	bool abandoned;         /* the deadline of the shutdown is over */
+	bool abandoned; /* the deadline of the shutdown is over */
 };
 
 /* Embedded as first member of a concrete operation, which `release` frees. */
@@ -26,7 +26,7 @@ struct al_call {
 	bool done;
 	al_rc rc;
 	acctlink_error err;
-	int refs;               /* the caller's and the worker's */
+	int refs; /* the caller's and the worker's */
 	void (*release)(struct al_call *call);
 	struct al_call *next;
 	struct al_call *prev;
@@ -43,8 +43,8 @@ bool al_calls_abandoned(struct al_calls *calls);
 
 /* Two references: the caller's and the worker's. SHUT_DOWN once closed. On
  * failure the call is not registered and the caller releases it itself. */
-al_rc al_call_begin(struct al_calls *calls, struct al_call *call,
-	void (*release)(struct al_call *call), acctlink_error *err) AL_MUST_USE;
+al_rc al_call_begin(struct al_calls *calls, struct al_call *call, void (*release)(struct al_call *call),
+	acctlink_error *err) AL_MUST_USE;
 /* The worker's end: sets the result if nobody did and drops its reference.
  * Outputs are written before. err may be NULL for OK. */
 void al_call_finish(struct al_call *call, al_rc rc, const acctlink_error *err);

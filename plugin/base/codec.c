@@ -115,8 +115,8 @@ bool al_hex_decode(struct al_buf *to, const char *text, size_t len)
 
 static bool is_unreserved(char c)
 {
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-		|| c == '-' || c == '.' || c == '_' || c == '~';
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.'
+		|| c == '_' || c == '~';
 }
 
 bool al_form_put_encoded(struct al_buf *to, const char *text, size_t len)

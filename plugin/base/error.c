@@ -15,7 +15,7 @@ void al_error_clear(acctlink_error *err)
 		memset(err, 0, sizeof(*err));
 }
 
-al_rc (al_fail)(acctlink_error *err, al_rc rc, const char *where, const char *fmt, ...)
+al_rc(al_fail)(acctlink_error *err, al_rc rc, const char *where, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -31,7 +31,7 @@ al_rc (al_fail)(acctlink_error *err, al_rc rc, const char *where, const char *fm
 	return rc;
 }
 
-al_rc (al_fail_memory)(acctlink_error *err)
+al_rc(al_fail_memory)(acctlink_error *err)
 {
 	return al_fail(err, ACCTLINK_NO_MEMORY, NULL, "out of memory");
 }

@@ -50,7 +50,7 @@ struct al_safe {
 	struct chunk *chunks; /* blocks are cut from the first */
 	size_t live;          /* blocks that are in use */
 	bool locked;
-	bool ended;           /* al_safe_free was called */
+	bool ended; /* al_safe_free was called */
 };
 
 struct al_safe *al_safe_new(bool lock)
@@ -154,7 +154,8 @@ static void *safe_take(struct al_safe *safe, size_t size)
 	return data;
 }
 
-static void safe_give(struct al_safe *safe, void *data, size_t size)
+/* False: the safe had ended and went with its last block. */
+static bool safe_give(struct al_safe *safe, void *data, size_t size)
 {
 	unsigned index = size_index(size);
 	struct block *block = data;
@@ -167,6 +168,7 @@ static void safe_give(struct al_safe *safe, void *data, size_t size)
 	(void)pthread_mutex_unlock(&safe->lock);
 	if (last)
 		destroy(safe);
+	return !last;
 }
 
 /* ---- buffers ------------------------------------------------------------------- */
@@ -183,15 +185,15 @@ void al_buf_init(struct al_buf *buf, size_t max)
 	al_buf_init_in(buf, max, NULL);
 }
 
-static void give_back(const struct al_buf *buf)
+static void give_back(struct al_buf *buf)
 {
 	if (buf->data == NULL)
 		return;
 	al_wipe(buf->data, buf->cap);
-	if (buf->safe != NULL)
-		safe_give(buf->safe, buf->data, buf->cap);
-	else
+	if (buf->safe == NULL)
 		free(buf->data);
+	else if (!safe_give(buf->safe, buf->data, buf->cap))
+		buf->safe = NULL;
 }
 
 void al_buf_clear(struct al_buf *buf)
@@ -253,8 +255,7 @@ bool al_buf_printf(struct al_buf *buf, const char *fmt, ...)
 	va_start(ap, fmt);
 	va_copy(again, ap);
 	need = vsnprintf(NULL, 0, fmt, ap);
-	if (need >= 0 && !buf->failed && (size_t)need <= buf->max - buf->len
-		&& grow(buf, buf->len + (size_t)need)) {
+	if (need >= 0 && !buf->failed && (size_t)need <= buf->max - buf->len && grow(buf, buf->len + (size_t)need)) {
 		(void)vsnprintf(buf->data + buf->len, (size_t)need + 1, fmt, again);
 		buf->len += (size_t)need;
 		done = true;

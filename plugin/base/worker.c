@@ -203,7 +203,8 @@ al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err)
 		failed = al_thread_start(&pool->threads[pool->count], work, pool);
 		if (failed != 0) {
 			join_and_free(pool);
-			return al_fail(err, ACCTLINK_NO_MEMORY, "threads", "can't start a thread: %s", strerror(failed));
+			return al_fail(
+				err, ACCTLINK_NO_MEMORY, "threads", "can't start a thread: %s", strerror(failed));
 		}
 		pool->count++;
 	}
@@ -246,8 +247,8 @@ al_rc al_pool_free(struct al_pool **pool, int64_t deadline_at)
 	return ACCTLINK_OK;
 }
 
-void al_task_init(struct al_task *task, struct al_pool *pool, const struct al_step *steps,
-	void (*ended)(struct al_task *task))
+void al_task_init(
+	struct al_task *task, struct al_pool *pool, const struct al_step *steps, void (*ended)(struct al_task *task))
 {
 	memset(task, 0, sizeof(*task));
 	task->pool = pool;

@@ -28,12 +28,12 @@ struct al_task {
 	struct al_pool *pool;
 	const struct al_step *steps;
 	void (*ended)(struct al_task *task);
-	int at;                /* the step to run next; the worker's while running */
-	int state;             /* the pool's lock */
-	bool woken;            /* the pool's lock: resumed before it was parked */
-	int64_t wake_at;       /* the pool's lock: monotonic ms while a timer is set */
-	unsigned hurry;        /* the pool's lock: its count when the step began */
-	struct al_task *next;  /* the pool's lock */
+	int at;               /* the step to run next; the worker's while running */
+	int state;            /* the pool's lock */
+	bool woken;           /* the pool's lock: resumed before it was parked */
+	int64_t wake_at;      /* the pool's lock: monotonic ms while a timer is set */
+	unsigned hurry;       /* the pool's lock: its count when the step began */
+	struct al_task *next; /* the pool's lock */
 };
 
 al_rc al_pool_new(unsigned threads, struct al_pool **out, acctlink_error *err) AL_MUST_USE;
@@ -44,8 +44,8 @@ al_rc al_pool_free(struct al_pool **pool, int64_t deadline_at) AL_MUST_USE;
 /* Fires the timers that are set now, so that waiting tasks see the end coming. */
 void al_pool_hurry(struct al_pool *pool);
 
-void al_task_init(struct al_task *task, struct al_pool *pool, const struct al_step *steps,
-	void (*ended)(struct al_task *task));
+void al_task_init(
+	struct al_task *task, struct al_pool *pool, const struct al_step *steps, void (*ended)(struct al_task *task));
 /* Queues a fresh task at step `first`. */
 void al_task_start(struct al_task *task, int first);
 /* From any thread, once per WAIT: a resume that comes before the park counts. */

@@ -76,8 +76,8 @@ static al_rc parse_builtin(struct load *l, acctlink_error *err)
 	if (!al_buf_puts(&text, al_config_profiles))
 		rc = al_fail_memory(err);
 	else if (!parse(&l->builtin, al_buf_text(&text)))
-		rc = al_fail(err, ACCTLINK_INTERNAL, "built-in profiles", "line %d: %s",
-			config_error_line(&l->builtin), config_error_text(&l->builtin));
+		rc = al_fail(err, ACCTLINK_INTERNAL, "built-in profiles", "line %d: %s", config_error_line(&l->builtin),
+			config_error_text(&l->builtin));
 	al_buf_clear(&text);
 	return rc;
 }
@@ -108,8 +108,8 @@ static al_rc refuse_unknown(const struct al_reader *r, unsigned place, const con
 		return al_refuse(r, at, "unknown key \"%.64s\" in %s: it belongs in %s", name, al_place_name(place),
 			al_place_name(elsewhere->places));
 	if (near != NULL)
-		return al_refuse(r, at, "unknown key \"%.64s\" in %s: did you mean \"%s\"?", name,
-			al_place_name(place), near);
+		return al_refuse(
+			r, at, "unknown key \"%.64s\" in %s: did you mean \"%s\"?", name, al_place_name(place), near);
 	return al_refuse(r, at, "unknown key \"%.64s\" in %s", name, al_place_name(place));
 }
 
@@ -233,8 +233,9 @@ static al_rc check_profiles(const struct load *l)
 		if (!config_setting_is_group(one))
 			return al_refuse(r, one, "profile \"%.64s\" must be a group in { }", name);
 		if (group_in(builtin_profiles(l), name) != NULL)
-			return al_refuse(r, one, "profile \"%.64s\" is built in: choose another name, with base = \"%.64s\"",
-				name, name);
+			return al_refuse(r, one,
+				"profile \"%.64s\" is built in: choose another name, with base = \"%.64s\"", name,
+				name);
 		rc = al_section_check(r, AL_AT_PROFILE, one);
 		if (rc == ACCTLINK_OK)
 			rc = check_environments(r, one);
@@ -269,8 +270,8 @@ static al_rc add_layer(struct load *l, struct chain *chain, const char *key)
 	if (named != NULL)
 		name = config_setting_get_string(named);
 	if (chain->count > PROFILE_DEPTH)
-		return al_refuse(&l->reader, above->group, "profiles stand on each other in a circle, or deeper than %d",
-			PROFILE_DEPTH);
+		return al_refuse(&l->reader, above->group,
+			"profiles stand on each other in a circle, or deeper than %d", PROFILE_DEPTH);
 	below->source = NULL;
 	below->group = group_in(builtin_profiles(l), name);
 	if (below->group == NULL) {
@@ -363,8 +364,8 @@ static bool has_word(const char *words, const char *word)
 }
 
 /* "{issuer}/token": the issuer without its trailing slash, then the rest. */
-static al_rc complete_url(const struct al_reader *r, const config_setting_t *section, const char *name,
-	const char *issuer, char **url)
+static al_rc complete_url(
+	const struct al_reader *r, const config_setting_t *section, const char *name, const char *issuer, char **url)
 {
 	const char *rest;
 	const char *why;
@@ -405,10 +406,12 @@ static al_rc check_issuer(const struct al_reader *r, const config_setting_t *sec
 	if (known[0] != '\0')
 		return al_refuse(r, section, "environment is missing: one of %s (or an issuer of its own)", known);
 	if (p->discovery)
-		return al_refuse(r, section, "issuer is missing: discovery starts there (or set discovery = false and "
+		return al_refuse(r, section,
+			"issuer is missing: discovery starts there (or set discovery = false and "
 			"give the endpoints)");
 	if (p->id_token_expected)
-		return al_refuse(r, section, "issuer is missing: scope has openid in it, and id_tokens are checked against it");
+		return al_refuse(
+			r, section, "issuer is missing: scope has openid in it, and id_tokens are checked against it");
 	if (p->iss_parameter_required)
 		return al_refuse(r, section, "issuer is missing: iss_parameter_required compares with it");
 	if (is_template(p->authorization_endpoint) || is_template(p->token_endpoint)
@@ -436,19 +439,21 @@ static al_rc check_endpoints(const struct al_reader *r, const config_setting_t *
 		if (rc != ACCTLINK_OK)
 			return rc;
 		if (ends[i].needed && *ends[i].url == NULL && !p->discovery)
-			return al_refuse(r, section, "%s is missing: there is no discovery to find it by", ends[i].name);
+			return al_refuse(
+				r, section, "%s is missing: there is no discovery to find it by", ends[i].name);
 	}
 	return ACCTLINK_OK;
 }
 
-static al_rc check_client_auth(const struct al_reader *r, const config_setting_t *section,
-	const struct al_provider_config *p)
+static al_rc check_client_auth(
+	const struct al_reader *r, const config_setting_t *section, const struct al_provider_config *p)
 {
 	bool needed = p->exchange_auth != AL_AUTH_NONE || p->refresh_auth != AL_AUTH_NONE
 		|| p->revoke_auth != AL_AUTH_NONE;
 
 	if (needed && p->client_secret.len == 0)
-		return al_refuse(r, section, "client_secret_file is missing (or client_secret, client_secret_credential; "
+		return al_refuse(r, section,
+			"client_secret_file is missing (or client_secret, client_secret_credential; "
 			"or token_endpoint_auth_method = \"none\" for a public client)");
 	if (!needed && p->client_secret.len > 0)
 		al_log(r->log, ACCTLINK_LOG_WARNING, "%s: the client secret is not used: every auth method is \"none\"",
@@ -456,8 +461,8 @@ static al_rc check_client_auth(const struct al_reader *r, const config_setting_t
 	return ACCTLINK_OK;
 }
 
-static al_rc check_together(const struct al_reader *r, const config_setting_t *section,
-	const struct al_provider_config *p)
+static al_rc check_together(
+	const struct al_reader *r, const config_setting_t *section, const struct al_provider_config *p)
 {
 	if (p->bearer == AL_BEARER_ID_TOKEN && !p->id_token_expected)
 		return al_refuse(r, section, "bearer = \"id_token\" needs openid in scope");
@@ -468,7 +473,8 @@ static al_rc check_together(const struct al_reader *r, const config_setting_t *s
 			p->institution_parameter);
 	for (const struct al_config_pair *pair = p->authorize_parameters; pair != NULL && pair->name != NULL; pair++)
 		if (p->institution_parameter != NULL && strcmp(pair->name, p->institution_parameter) == 0)
-			return al_refuse(r, section, "%.64s in authorize_parameters is the institution_parameter", pair->name);
+			return al_refuse(
+				r, section, "%.64s in authorize_parameters is the institution_parameter", pair->name);
 	if (p->backoff_base_ms > p->backoff_cap_ms)
 		return al_refuse(r, section, "backoff_base is larger than backoff_cap");
 	if (p->connect_timeout_ms > p->request_timeout_ms)

@@ -11,11 +11,12 @@
 #define OF_CONFIG(field) offsetof(struct al_config, field)
 #define OF_PROVIDER(field) offsetof(struct al_provider_config, field)
 #define OF_RULE(field) offsetof(struct al_definite_rule, field)
-#define SECONDS(n) ((int64_t)(n) * 1000)
-#define DAYS(n) SECONDS((int64_t)(n) * 86400)
+#define SECONDS(n) (INT64_C(1000) * (n))
+#define DAYS(n) SECONDS(INT64_C(86400) * (n))
 /* All a provider's section can say, a profile can say as well. */
 #define IN_PROVIDER (AL_AT_PROVIDER | AL_AT_PROFILE | AL_AT_ENVIRONMENT)
 
+/* clang-format off */
 static const struct al_choice log_levels[] = {
 	{ "error", ACCTLINK_LOG_ERROR }, { "warning", ACCTLINK_LOG_WARNING }, { "notice", ACCTLINK_LOG_NOTICE },
 	{ "info", ACCTLINK_LOG_INFO }, { "debug", ACCTLINK_LOG_DEBUG }, { NULL, 0 }
@@ -196,6 +197,8 @@ const struct al_key al_config_keys[] = {
 
 	{ .name = NULL }
 };
+
+/* clang-format on */
 
 const struct al_key *al_key_find(unsigned places, const char *name)
 {

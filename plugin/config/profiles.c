@@ -6,6 +6,7 @@
  */
 #include "config/config_int.h"
 
+/* clang-format off */
 const char al_config_profiles[] =
 	"profiles = {\n"
 
@@ -51,3 +52,4 @@ const char al_config_profiles[] =
 	"};\n"
 
 	"};\n";
+/* clang-format on */

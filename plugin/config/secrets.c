@@ -20,14 +20,15 @@ static al_rc keep_secret(const struct al_reader *r, const struct al_key *key, co
 		return al_refuse(r, at, "%s: the secret is longer than %d bytes", key->name, SECRET_MAX);
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)secret[i] < 0x20 || secret[i] == 0x7f)
-			return al_refuse(r, at, "%s: the secret has a line break or control character in it", key->name);
+			return al_refuse(
+				r, at, "%s: the secret has a line break or control character in it", key->name);
 	al_buf_clear(field);
 	al_buf_init_in(field, SECRET_MAX, r->config->secrets);
 	return al_buf_put(field, secret, len) ? ACCTLINK_OK : al_fail_memory(r->err);
 }
 
-static al_rc check_mode(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *path, mode_t mode)
+static al_rc check_mode(
+	const struct al_reader *r, const struct al_key *key, const config_setting_t *at, const char *path, mode_t mode)
 {
 	char where[sizeof(r->err->where)];
 	unsigned bits = (unsigned)mode & 07777;
@@ -35,8 +36,8 @@ static al_rc check_mode(const struct al_reader *r, const struct al_key *key, con
 	if ((bits & 077) == 0)
 		return ACCTLINK_OK;
 	if (!r->config->allow_readable_secrets)
-		return al_refuse(r, at, "%s: %s holds a secret and has mode %04o: chmod 600 it%s", key->name, path, bits,
-			key->type == AL_KEY_SECRET ? ", or use client_secret_file" : "");
+		return al_refuse(r, at, "%s: %s holds a secret and has mode %04o: chmod 600 it%s", key->name, path,
+			bits, key->type == AL_KEY_SECRET ? ", or use client_secret_file" : "");
 	al_reader_where(r, at, where, sizeof(where));
 	al_log(r->log, ACCTLINK_LOG_WARNING, "%s: %s holds a secret and has mode %04o (allow_readable_secrets is set)",
 		where, path, bits);
@@ -99,8 +100,10 @@ al_rc al_secret_file(struct al_reader *r, const struct al_key *key, const config
 	al_rc rc = al_value_path(r, key, at, &path);
 
 	if (rc == ACCTLINK_OK && is_secret_itself(config_setting_get_string(at), path))
-		rc = al_refuse(r, at, "%s: there is no such file, and its name, which is not shown, looks like the secret "
-			"itself", key->name);
+		rc = al_refuse(r, at,
+			"%s: there is no such file, and its name, which is not shown, looks like the secret "
+			"itself",
+			key->name);
 	if (rc == ACCTLINK_OK)
 		rc = read_secret_file(r, key, at, path, true, field);
 	al_free_text(&path);
@@ -122,13 +125,17 @@ al_rc al_secret_credential(struct al_reader *r, const struct al_key *key, const 
 	if (strchr(name, '/') != NULL || name[0] == '.')
 		return al_refuse(r, at, "%s is a name, as in LoadCredential=NAME, not a path", key->name);
 	if (folder == NULL || folder[0] != '/')
-		return al_refuse(r, at, "%s: $CREDENTIALS_DIRECTORY is not set: start the host by systemd with "
-			"LoadCredential=, or use client_secret_file", key->name);
+		return al_refuse(r, at,
+			"%s: $CREDENTIALS_DIRECTORY is not set: start the host by systemd with "
+			"LoadCredential=, or use client_secret_file",
+			key->name);
 	len = snprintf(path, sizeof(path), "%s/%s", folder, name);
 	if (len < 0 || (size_t)len >= sizeof(path))
 		return al_refuse(r, at, "%s: the path of the credential is too long", key->name);
 	if (is_secret_itself(name, path))
-		return al_refuse(r, at, "%s: there is no such file in $CREDENTIALS_DIRECTORY, and its name, which is not "
-			"shown, looks like the secret itself", key->name);
+		return al_refuse(r, at,
+			"%s: there is no such file in $CREDENTIALS_DIRECTORY, and its name, which is not "
+			"shown, looks like the secret itself",
+			key->name);
 	return read_secret_file(r, key, at, path, false, field);
 }

@@ -24,9 +24,9 @@ struct scan {
 	const char *text; /* ended by NUL */
 	size_t len;
 	size_t at;
-	size_t copied;    /* what is before is in the source's text */
+	size_t copied; /* what is before is in the source's text */
 	unsigned line;
-	bool fresh;       /* nothing but white space and comments on this line yet */
+	bool fresh; /* nothing but white space and comments on this line yet */
 	acctlink_error *err;
 };
 
@@ -107,8 +107,10 @@ static al_rc make_absolute(const char *path, char **out, acctlink_error *err)
 	size_t len;
 
 	if (path[0] != '/' && getcwd(here, sizeof(here) - 1) == NULL)
-		return al_fail(err, ACCTLINK_BAD_CONFIG, path, "the working directory is unknown (%s): give the config's "
-			"absolute path", strerror(errno));
+		return al_fail(err, ACCTLINK_BAD_CONFIG, path,
+			"the working directory is unknown (%s): give the config's "
+			"absolute path",
+			strerror(errno));
 	len = strlen(here);
 	if (len > 1) { /* not "/" itself */
 		here[len] = '/';
@@ -220,7 +222,8 @@ static al_rc check_number(struct scan *f)
 	f->source->last = '0';
 	if (number[whole] == '.' || number[whole] == 'e' || number[whole] == 'E') {
 		f->at += whole + strspn(number + whole, "0123456789.eE+-");
-		return is_letter(f->text[f->at]) ? fault(f, "this is neither a number nor text in quotes") : ACCTLINK_OK;
+		return is_letter(f->text[f->at]) ? fault(f, "this is neither a number nor text in quotes")
+						 : ACCTLINK_OK;
 	}
 	if (number[0] == '0' && (number[1] == 'x' || number[1] == 'X')) {
 		f->at += 2;
@@ -234,7 +237,8 @@ static al_rc check_number(struct scan *f)
 		return fault(f, "this number is too large: 2147483647 is the largest");
 	f->at += strspn(f->text + f->at, "L");
 	if (is_letter(f->text[f->at]))
-		return fault(f, "a letter follows a number: write plain numbers (times in seconds), and text in quotes");
+		return fault(
+			f, "a letter follows a number: write plain numbers (times in seconds), and text in quotes");
 	return ACCTLINK_OK;
 }
 
@@ -295,8 +299,8 @@ static al_rc scan_token(struct scan *f)
 			return skip_string(f);
 		if (is_digit(*c))
 			return check_number(f);
-		while (is_letter(*c) && (is_letter(f->text[f->at + 1]) || is_digit(f->text[f->at + 1])
-			|| f->text[f->at + 1] == '-'))
+		while (is_letter(*c)
+			&& (is_letter(f->text[f->at + 1]) || is_digit(f->text[f->at + 1]) || f->text[f->at + 1] == '-'))
 			f->at++;
 		if (*c == '.') /* .5 */
 			f->at += strspn(c + 1, "0123456789eE");

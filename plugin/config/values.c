@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 _Static_assert(sizeof(enum al_client_auth) == sizeof(int) && sizeof(enum al_bearer_kind) == sizeof(int)
-	&& sizeof(enum al_response_mode) == sizeof(int) && sizeof(enum al_shared_subject) == sizeof(int)
-	&& sizeof(int32_t) == sizeof(int), "choices are stored as int");
+		&& sizeof(enum al_response_mode) == sizeof(int) && sizeof(enum al_shared_subject) == sizeof(int)
+		&& sizeof(int32_t) == sizeof(int),
+	"choices are stored as int");
 
 void al_reader_where(const struct al_reader *r, const config_setting_t *at, char *to, size_t cap)
 {
@@ -26,7 +27,7 @@ void al_reader_where(const struct al_reader *r, const config_setting_t *at, char
 	al_where(to, cap, file->path, line);
 }
 
-al_rc (al_refuse)(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...)
+al_rc(al_refuse)(const struct al_reader *r, const config_setting_t *at, const char *fmt, ...)
 {
 	char where[sizeof(r->err->where)];
 	char message[sizeof(r->err->message)];
@@ -55,8 +56,7 @@ static const char *type_name(const config_setting_t *at)
 	}
 }
 
-al_rc al_wrong_type(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *wanted)
+al_rc al_wrong_type(const struct al_reader *r, const struct al_key *key, const config_setting_t *at, const char *wanted)
 {
 	return al_refuse(r, at, "%s must be %s, not %s", key->name, wanted, type_name(at));
 }
@@ -73,8 +73,8 @@ static bool is_whole(const config_setting_t *at)
 
 /* No value of ours has control characters in it; a config gets them by an
  * escape, and they would end up in a URL or a header. */
-static al_rc check_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char *text)
+static al_rc check_text(
+	const struct al_reader *r, const struct al_key *key, const config_setting_t *at, const char *text)
 {
 	if (text[0] == '\0')
 		return al_refuse(r, at, "%s must not be empty", key->name);
@@ -84,8 +84,7 @@ static al_rc check_text(const struct al_reader *r, const struct al_key *key, con
 	return ACCTLINK_OK;
 }
 
-al_rc al_value_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at,
-	const char **text)
+al_rc al_value_text(const struct al_reader *r, const struct al_key *key, const config_setting_t *at, const char **text)
 {
 	if (config_setting_type(at) != CONFIG_TYPE_STRING)
 		return al_wrong_type(r, key, at, "text in quotes");

@@ -87,9 +87,10 @@ static al_rc make_secrets(struct begin *begin, acctlink_error *err)
 		rc = al_provider_fingerprint(begin->call->provider, secret->client, err);
 	if (rc == ACCTLINK_OK)
 		rc = al_sha256(begin->state, strlen(begin->state), hash, err);
-	if (rc == ACCTLINK_OK && (!al_buf_set(&begin->row.state_hash, hash, sizeof(hash))
-		|| !al_buf_copy(&secret->redirect_uri, &begin->call->redirect_uri)
-		|| !al_buf_copy(&secret->scope, &begin->call->scope)))
+	if (rc == ACCTLINK_OK
+		&& (!al_buf_set(&begin->row.state_hash, hash, sizeof(hash))
+			|| !al_buf_copy(&secret->redirect_uri, &begin->call->redirect_uri)
+			|| !al_buf_copy(&secret->scope, &begin->call->scope)))
 		rc = al_fail_memory(err);
 	return rc;
 }
@@ -98,13 +99,11 @@ static al_rc make_url(struct begin *begin, acctlink_error *err)
 {
 	struct al_begin_call *call = begin->call;
 	struct al_buf challenge;
-	struct al_authorize in = {
-		.redirect_uri = al_buf_text(&call->redirect_uri),
+	struct al_authorize in = { .redirect_uri = al_buf_text(&call->redirect_uri),
 		.scope = al_buf_text(&call->scope),
 		.state = begin->state,
 		.nonce = begin->secret.nonce.len > 0 ? al_buf_text(&begin->secret.nonce) : NULL,
-		.institution = { al_buf_text(&call->institution), call->institution.len }
-	};
+		.institution = { al_buf_text(&call->institution), call->institution.len } };
 	al_rc rc = ACCTLINK_OK;
 
 	al_buf_init(&challenge, TEXT_MAX);
@@ -252,12 +251,11 @@ struct al_begin_call *al_begin_call_new(void)
 al_rc al_flows_begin(struct al_flows *flows, struct al_begin_call *call, acctlink_error *err)
 {
 	static const struct al_step steps[] = {
-		[STEP_READY] = { "ready", step_ready },
-		[STEP_MAKE] = { "make", step_make }
+		[STEP_READY] = { "ready", step_ready }, [STEP_MAKE] = { "make", step_make }
 	};
 	struct begin *begin = al_new(sizeof(*begin));
 	al_rc rc = begin == NULL ? al_fail_memory(err)
-		: al_call_begin(flows->parts.shared.calls, &call->call, release_begin, err);
+				 : al_call_begin(flows->parts.shared.calls, &call->call, release_begin, err);
 
 	if (rc != ACCTLINK_OK) {
 		free(begin);

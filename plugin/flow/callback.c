@@ -14,9 +14,13 @@ enum { RETRY_STORE_MS = 100, LEASE_SPARE_MS = 10000 };
 static void flow_event(struct al_callback *callback, int32_t kind)
 {
 	struct al_links_parts *parts = shared(callback);
-	acctlink_event event = { .size = sizeof(event), .kind = kind, .user = as_str(&callback->row.user),
-		.provider = as_str(&callback->row.provider), .institution = as_str(&callback->row.institution),
-		.link_id = al_str(callback->row.link_id), .epoch = (uint64_t)callback->row.epoch,
+	acctlink_event event = { .size = sizeof(event),
+		.kind = kind,
+		.user = as_str(&callback->row.user),
+		.provider = as_str(&callback->row.provider),
+		.institution = as_str(&callback->row.institution),
+		.link_id = al_str(callback->row.link_id),
+		.epoch = (uint64_t)callback->row.epoch,
 		.generation = (uint64_t)callback->row.generation };
 
 	event.at_ms = al_now(parts->clock).wall_ms;
@@ -28,8 +32,9 @@ enum al_step_result al_callback_finish(struct al_callback *callback, al_rc rc, c
 {
 	struct al_callback_call *call = callback->call;
 
-	if (rc == ACCTLINK_OK && (!al_buf_copy(&call->provider, &callback->row.provider)
-		|| !al_buf_copy(&call->institution, &callback->row.institution)))
+	if (rc == ACCTLINK_OK
+		&& (!al_buf_copy(&call->provider, &callback->row.provider)
+			|| !al_buf_copy(&call->institution, &callback->row.institution)))
 		rc = ACCTLINK_NO_MEMORY;
 	al_call_finish(&call->call, rc, err);
 	return AL_STEP_END;
@@ -50,8 +55,8 @@ static void set_claim(struct al_callback *callback, bool open)
 	struct al_flow_row *row = &callback->row;
 	const char *host = open ? al_owner_host(shared(callback)->owner) : "";
 
-	(void)snprintf(row->claim_owner, sizeof(row->claim_owner), "%s",
-		open ? al_owner_id(shared(callback)->owner) : "");
+	(void)snprintf(
+		row->claim_owner, sizeof(row->claim_owner), "%s", open ? al_owner_id(shared(callback)->owner) : "");
 	(void)al_buf_set(&row->claim_host, host, strlen(host));
 	row->claim_lease_end = open ? callback->lease_end : 0;
 	row->sent_at = open ? now_wall(callback) : 0;
@@ -97,8 +102,8 @@ static enum al_step_result step_claim(struct al_task *task)
 		return al_callback_finish(callback, rc, &err);
 	if (callback->params.error.len > 0)
 		return al_callback_denied(callback);
-	callback->lease_end = al_add_ms(al_now(shared(callback)->clock).boot_ms,
-		2 * config->request_timeout_ms + LEASE_SPARE_MS);
+	callback->lease_end = al_add_ms(
+		al_now(shared(callback)->clock).boot_ms, 2 * config->request_timeout_ms + LEASE_SPARE_MS);
 	set_claim(callback, true);
 	rc = mark(callback, &err);
 	if (rc == AL_CONFLICT)
@@ -111,7 +116,8 @@ static bool may_send(void *ctx)
 	struct al_callback *callback = ctx;
 
 	return al_add_ms(al_now(shared(callback)->clock).boot_ms,
-		al_provider_config(callback->provider)->request_timeout_ms) < callback->lease_end;
+		       al_provider_config(callback->provider)->request_timeout_ms)
+		< callback->lease_end;
 }
 
 static void http_done(void *ctx, struct al_http_result *result)
@@ -129,12 +135,16 @@ static enum al_step_result step_send(struct al_task *task)
 	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
 
-	callback->request = (struct al_token_request){ .grant = AL_GRANT_CODE, .code = &callback->params.code,
+	callback->request = (struct al_token_request){ .grant = AL_GRANT_CODE,
+		.code = &callback->params.code,
 		.redirect_uri = al_buf_text(&callback->secret.redirect_uri),
-		.code_verifier = &callback->secret.code_verifier, .may_send = may_send, .may_send_ctx = callback };
+		.code_verifier = &callback->secret.code_verifier,
+		.may_send = may_send,
+		.may_send_ctx = callback };
 	if (al_token_start(callback->provider, &callback->request, http_done, callback, &err) == ACCTLINK_OK)
 		return al_wait(task, STEP_READ);
-	callback->rc = al_fail(&callback->err, ACCTLINK_PROVIDER_DOWN, "callback", "the code was not sent: %s", err.message);
+	callback->rc = al_fail(
+		&callback->err, ACCTLINK_PROVIDER_DOWN, "callback", "the code was not sent: %s", err.message);
 	return al_go(task, STEP_END);
 }
 
@@ -143,16 +153,14 @@ static enum al_step_result step_send(struct al_task *task)
 static al_rc rc_of_answer(const struct al_token_answer *answer)
 {
 	switch (answer->kind) {
-	case AL_ANSWER_NOT_SENT:
-		return ACCTLINK_PROVIDER_DOWN;
+	case AL_ANSWER_NOT_SENT: return ACCTLINK_PROVIDER_DOWN;
 	case AL_ANSWER_OPERATOR:
 		return strcmp(answer->provider_code, "invalid_client") == 0
-			|| strcmp(answer->provider_code, "unauthorized_client") == 0 ? ACCTLINK_CLIENT_REFUSED
+				|| strcmp(answer->provider_code, "unauthorized_client") == 0
+			? ACCTLINK_CLIENT_REFUSED
 			: ACCTLINK_BAD_CONFIG;
-	case AL_ANSWER_OURS:
-		return ACCTLINK_BAD_PROVIDER;
-	default:
-		return ACCTLINK_FLOW_FAILED;
+	case AL_ANSWER_OURS: return ACCTLINK_BAD_PROVIDER;
+	default: return ACCTLINK_FLOW_FAILED;
 	}
 }
 
@@ -218,19 +226,20 @@ static enum al_step_result step_check(struct al_task *task)
 	struct al_callback *callback = (struct al_callback *)task;
 	const struct al_provider_config *config = al_provider_config(callback->provider);
 	struct al_token_set *set = &callback->answer.set;
-	struct al_id_expect expect = {
-		.nonce = callback->secret.nonce.len > 0 ? al_buf_text(&callback->secret.nonce) : NULL,
-		.access_token = &set->access_token
-	};
+	struct al_id_expect expect = { .nonce = callback->secret.nonce.len > 0 ? al_buf_text(&callback->secret.nonce)
+									       : NULL,
+		.access_token = &set->access_token };
 	acctlink_error err = { 0 };
 
 	if (config->bearer == AL_BEARER_ACCESS_TOKEN && set->access_token.len == 0)
 		return refuse_set(callback, "no_access_token", "the provider sent no access_token");
 	if (set->id_token.len == 0) {
 		if (config->bearer == AL_BEARER_ID_TOKEN)
-			return refuse_set(callback, "no_id_token", "the provider sent no id_token, which is the bearer");
+			return refuse_set(
+				callback, "no_id_token", "the provider sent no id_token, which is the bearer");
 		if (owes_id_token(callback))
-			return refuse_set(callback, "no_id_token", "the provider sent no id_token, though openid was asked for");
+			return refuse_set(
+				callback, "no_id_token", "the provider sent no id_token, though openid was asked for");
 		callback->verdict = AL_ID_GOOD; /* plain OAuth 2.0: no subject */
 		return al_go(task, STEP_KEEP);
 	}
@@ -239,13 +248,13 @@ static enum al_step_result step_check(struct al_task *task)
 		al_buf_clear(&set->id_token);
 		return al_go(task, STEP_KEEP);
 	}
-	callback->verdict = al_id_token_check(callback->provider, &set->id_token, &expect, callback->received_wall,
-		&callback->claims, &err);
+	callback->verdict = al_id_token_check(
+		callback->provider, &set->id_token, &expect, callback->received_wall, &callback->claims, &err);
 	if (callback->verdict == AL_ID_NO_KEY && !callback->keys_fetched)
 		return fetch_keys(callback);
 	if (callback->verdict == AL_ID_BAD) {
-		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR, "provider %s: an id_token is refused: %s", config->name,
-			err.message);
+		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR, "provider %s: an id_token is refused: %s",
+			config->name, err.message);
 		return refuse_set(callback, "id_token_refused", err.message);
 	}
 	return al_go(task, STEP_KEEP);
@@ -259,7 +268,8 @@ static enum al_step_result keep_trying(struct al_callback *callback, int step, c
 {
 	if (al_calls_abandoned(shared(callback)->calls)) {
 		al_log(shared(callback)->log, ACCTLINK_LOG_ERROR,
-			"the end of a consent is lost, since the store did not take it before the shutdown: %s", err->message);
+			"the end of a consent is lost, since the store did not take it before the shutdown: %s",
+			err->message);
 		return al_callback_fail(callback, ACCTLINK_SHUT_DOWN, "the handle is being shut down");
 	}
 	if (!callback->store_trouble)
@@ -280,13 +290,17 @@ static al_rc keep(struct al_callback *callback, bool reduced, acctlink_error *er
 {
 	struct al_buf nonce;
 	struct al_buf plain;
-	struct al_consent consent = {
-		.provider = callback->provider, .user = as_str(&callback->row.user),
-		.institution = as_str(&callback->row.institution), .set = &callback->answer.set,
-		.verdict = callback->verdict, .claims = &callback->claims,
-		.scope_asked = &callback->secret.scope, .received_wall = callback->received_wall,
-		.new_subject_ok = callback->secret.new_subject_ok, .flow = &callback->row, .flow_plain = &plain
-	};
+	struct al_consent consent = { .provider = callback->provider,
+		.user = as_str(&callback->row.user),
+		.institution = as_str(&callback->row.institution),
+		.set = &callback->answer.set,
+		.verdict = callback->verdict,
+		.claims = &callback->claims,
+		.scope_asked = &callback->secret.scope,
+		.received_wall = callback->received_wall,
+		.new_subject_ok = callback->secret.new_subject_ok,
+		.flow = &callback->row,
+		.flow_plain = &plain };
 	al_rc rc;
 
 	al_buf_init(&nonce, callback->secret.nonce.max);
@@ -321,9 +335,10 @@ static enum al_step_result step_keep(struct al_task *task)
 		return keep_trying(callback, STEP_KEEP, &err);
 	if (callback->call->end.rc != ACCTLINK_OK) {
 		flow_event(callback, ACCTLINK_EVENT_FLOW_FAILED);
-		return al_callback_fail(callback, callback->call->end.rc, callback->call->end.shared
-			? "another user has linked this bank login, and shared_subject = \"refuse\"; the new tokens are revoked"
-			: "the consent was given with another bank login; the link is as it was and the new tokens are revoked");
+		return al_callback_fail(callback, callback->call->end.rc,
+			callback->call->end.shared
+				? "another user has linked this bank login, and shared_subject = \"refuse\"; the new tokens are revoked"
+				: "the consent was given with another bank login; the link is as it was and the new tokens are revoked");
 	}
 	if (reduced)
 		flow_event(callback, ACCTLINK_EVENT_SCOPE_REDUCED);
@@ -345,13 +360,14 @@ static enum al_step_result step_revoke(struct al_task *task)
 static al_rc write_end(struct al_callback *callback, acctlink_error *err)
 {
 	struct al_flow_row *row = &callback->row;
-	struct al_audit_row audit = { .at = now_wall(callback), .link_id = "", .user = as_str(&row->user),
-		.what = callback->rc == ACCTLINK_DENIED ? "denied" : "flow_failed", .detail = callback->err.provider_code };
+	struct al_audit_row audit = { .at = now_wall(callback),
+		.link_id = "",
+		.user = as_str(&row->user),
+		.what = callback->rc == ACCTLINK_DENIED ? "denied" : "flow_failed",
+		.detail = callback->err.provider_code };
 	struct al_buf plain;
-	struct al_vault_write writes[2] = {
-		{ .kind = AL_FLOW_SWAP, .flow = row, .plain = &plain },
-		{ .kind = AL_AUDIT_INSERT, .audit = &audit }
-	};
+	struct al_vault_write writes[2] = { { .kind = AL_FLOW_SWAP, .flow = row, .plain = &plain },
+		{ .kind = AL_AUDIT_INSERT, .audit = &audit } };
 	al_rc rc;
 
 	al_buf_init(&plain, AL_SEALED_MAX);
@@ -397,8 +413,7 @@ static enum al_step_result step_end(struct al_task *task)
 	return al_callback_finish(callback, callback->rc, &callback->err);
 }
 
-static const struct al_step callback_steps[] = {
-	[STEP_FIND] = { "find", al_callback_find },
+static const struct al_step callback_steps[] = { [STEP_FIND] = { "find", al_callback_find },
 	[STEP_READY] = { "ready", step_ready },
 	[STEP_CLAIM] = { "claim", step_claim },
 	[STEP_SEND] = { "send", step_send },
@@ -406,8 +421,7 @@ static const struct al_step callback_steps[] = {
 	[STEP_CHECK] = { "check", step_check },
 	[STEP_KEEP] = { "keep", step_keep },
 	[STEP_REVOKE] = { "revoke", step_revoke },
-	[STEP_END] = { "end", step_end }
-};
+	[STEP_END] = { "end", step_end } };
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
@@ -479,7 +493,7 @@ al_rc al_flows_callback(struct al_flows *flows, struct al_callback_call *call, a
 {
 	struct al_callback *callback = callback_new(flows, call);
 	al_rc rc = callback == NULL ? al_fail_memory(err)
-		: al_callback_params_parse(&callback->params, as_str(&call->params), err);
+				    : al_callback_params_parse(&callback->params, as_str(&call->params), err);
 
 	if (rc == ACCTLINK_OK)
 		rc = al_call_begin(flows->parts.shared.calls, &call->call, release_callback, err);

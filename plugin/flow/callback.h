@@ -8,9 +8,9 @@
 #include "flow/flow_int.h"
 
 enum al_callback_step {
-	STEP_FIND,   /* the flow; state, user, browser; its phase */
-	STEP_READY,  /* the provider's metadata is known */
-	STEP_CLAIM,  /* durable before the code leaves; or it ends in the provider's error */
+	STEP_FIND,  /* the flow; state, user, browser; its phase */
+	STEP_READY, /* the provider's metadata is known */
+	STEP_CLAIM, /* durable before the code leaves; or it ends in the provider's error */
 	STEP_SEND,
 	STEP_READ,
 	STEP_CHECK,  /* the id_token; fetches keys at most once */
@@ -33,12 +33,12 @@ struct al_callback {
 	struct al_token_answer answer;
 	struct al_id_claims claims;
 	enum al_id_verdict verdict;
-	int64_t lease_end;        /* boot ms */
+	int64_t lease_end; /* boot ms */
 	int64_t received_wall;
 	int64_t poll_ms;
 	bool keys_fetched;
-	bool store_trouble;       /* told the log already */
-	al_rc rc;                 /* the failure that STEP_END writes */
+	bool store_trouble; /* told the log already */
+	al_rc rc;           /* the failure that STEP_END writes */
 	acctlink_error err;
 };
 

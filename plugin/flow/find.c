@@ -37,7 +37,8 @@ static bool is_ours(struct al_callback *callback)
 
 	al_flow_cookie_name(name, sizeof(name), &callback->row.state_hash,
 		al_url_is_plain(al_buf_text(&callback->secret.redirect_uri)));
-	return al_flow_cookie_matches(as_str(&callback->call->cookie), name, callback->secret.binding_hash) && same_user;
+	return al_flow_cookie_matches(as_str(&callback->call->cookie), name, callback->secret.binding_hash)
+		&& same_user;
 }
 
 /* RFC 9207: the answer must come from the server that was asked. */
@@ -70,9 +71,10 @@ static enum al_step_result repeat_result(struct al_callback *callback)
 	if (row->result == ACCTLINK_OK)
 		return al_callback_finish(callback, ACCTLINK_OK, NULL);
 	(void)al_fail(&err, (al_rc)row->result, "callback", "this consent had ended before (%s%s%s); begin a new one",
-		al_status_name((al_rc)row->result), row->result_code.len > 0 ? ": " : "", al_buf_text(&row->result_code));
-	al_copy_printable(err.provider_code, sizeof(err.provider_code), al_buf_text(&row->result_code),
-		row->result_code.len);
+		al_status_name((al_rc)row->result), row->result_code.len > 0 ? ": " : "",
+		al_buf_text(&row->result_code));
+	al_copy_printable(
+		err.provider_code, sizeof(err.provider_code), al_buf_text(&row->result_code), row->result_code.len);
 	return al_callback_finish(callback, (al_rc)row->result, &err);
 }
 
@@ -144,7 +146,8 @@ static enum al_step_result pending(struct al_callback *callback)
 	al_rc rc;
 
 	if (now_wall(callback) >= callback->secret.deadline)
-		return al_callback_fail(callback, ACCTLINK_FLOW_EXPIRED, "the callback came too late; begin a new consent");
+		return al_callback_fail(
+			callback, ACCTLINK_FLOW_EXPIRED, "the callback came too late; begin a new consent");
 	if (!same_client(callback))
 		return al_callback_fail(callback, ACCTLINK_FLOW_FAILED,
 			"the provider's issuer or client_id was changed in the config meanwhile; begin a new consent");
@@ -161,21 +164,24 @@ enum al_step_result al_callback_find(struct al_task *task)
 	al_rc rc = read_flow(callback, &err);
 
 	if (rc == AL_ABSENT)
-		return al_callback_fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
+		return al_callback_fail(callback, ACCTLINK_FOREIGN_CALLBACK,
+			"no consent of this user and browser is waiting for this callback");
 	if (rc != ACCTLINK_OK)
 		return al_callback_finish(callback, rc, &err);
 	if (!is_ours(callback)) {
 		al_log(shared(callback)->log, ACCTLINK_LOG_WARNING,
 			"provider %s: a callback came from another browser or for another user; it is refused",
 			al_buf_text(&callback->row.provider));
-		return al_callback_fail(callback, ACCTLINK_FOREIGN_CALLBACK, "no consent of this user and browser is waiting for this callback");
+		return al_callback_fail(callback, ACCTLINK_FOREIGN_CALLBACK,
+			"no consent of this user and browser is waiting for this callback");
 	}
 	if (callback->row.phase == AL_FLOW_DONE || callback->row.phase == AL_FLOW_FAILED)
 		return repeat_result(callback);
 	if (callback->provider == NULL)
-		callback->provider = shared(callback)->provider(shared(callback)->provider_ctx,
-			al_buf_text(&callback->row.provider));
+		callback->provider = shared(callback)->provider(
+			shared(callback)->provider_ctx, al_buf_text(&callback->row.provider));
 	if (callback->provider == NULL)
-		return al_callback_fail(callback, ACCTLINK_UNKNOWN_PROVIDER, "the provider of this consent is not in the config any more");
+		return al_callback_fail(callback, ACCTLINK_UNKNOWN_PROVIDER,
+			"the provider of this consent is not in the config any more");
 	return callback->row.phase == AL_FLOW_EXCHANGING ? exchanging(callback) : pending(callback);
 }

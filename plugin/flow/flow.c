@@ -56,8 +56,7 @@ static bool pack_buf(struct al_buf *plain, const struct al_buf *field)
 bool al_flow_secret_pack(const struct al_flow_secret *secret, struct al_buf *plain)
 {
 	al_buf_clear(plain);
-	return al_pack_u64(plain, SECRET_VERSION)
-		&& al_pack(plain, secret->binding_hash, sizeof(secret->binding_hash))
+	return al_pack_u64(plain, SECRET_VERSION) && al_pack(plain, secret->binding_hash, sizeof(secret->binding_hash))
 		&& pack_buf(plain, &secret->code_verifier) && pack_buf(plain, &secret->nonce)
 		&& pack_buf(plain, &secret->redirect_uri) && pack_buf(plain, &secret->scope)
 		&& al_pack(plain, secret->client, sizeof(secret->client))
@@ -89,7 +88,8 @@ al_rc al_flow_secret_unpack(struct al_flow_secret *secret, const struct al_buf *
 	secret->new_subject_ok = al_unpack_u64(&from) != 0;
 	if (version != SECRET_VERSION || hash.len != sizeof(secret->binding_hash)
 		|| client.len != sizeof(secret->client) || from.failed || from.at != from.len)
-		return al_fail(err, ACCTLINK_BAD_STORE, "flow", "the flow's row is damaged, or of another version of acctlink");
+		return al_fail(err, ACCTLINK_BAD_STORE, "flow",
+			"the flow's row is damaged, or of another version of acctlink");
 	memcpy(secret->binding_hash, hash.data, hash.len);
 	memcpy(secret->client, client.data, client.len);
 	return ACCTLINK_OK;
@@ -184,7 +184,8 @@ static bool is_vschar(const struct al_buf *text)
 static al_rc take_parameter(struct known *known, acctlink_str value, acctlink_error *err)
 {
 	if (known->seen)
-		return al_fail(err, ACCTLINK_BAD_CALLBACK, "callback", "the parameter '%s' came more than once", known->name);
+		return al_fail(
+			err, ACCTLINK_BAD_CALLBACK, "callback", "the parameter '%s' came more than once", known->name);
 	known->seen = true;
 	if (al_form_decode(known->value, value.data, value.len))
 		return ACCTLINK_OK;
@@ -211,12 +212,10 @@ static al_rc check_parameters(const struct al_callback_params *params, acctlink_
 
 al_rc al_callback_params_parse(struct al_callback_params *params, acctlink_str raw, acctlink_error *err)
 {
-	struct known known[] = {
-		{ "code", &params->code, false, false }, { "state", &params->state, false, false },
+	struct known known[] = { { "code", &params->code, false, false }, { "state", &params->state, false, false },
 		{ "error", &params->error, false, false },
 		{ "error_description", &params->error_description, true, false },
-		{ "iss", &params->iss, false, false }
-	};
+		{ "iss", &params->iss, false, false } };
 	acctlink_str name;
 	acctlink_str value;
 	size_t at = 0;

@@ -30,11 +30,11 @@ struct al_begin_call {
 	struct al_flow_limits limits;
 	struct al_buf user;
 	struct al_buf institution;
-	struct al_buf redirect_uri;   /* one of the configured ones */
+	struct al_buf redirect_uri; /* one of the configured ones */
 	struct al_buf scope;
 	bool new_subject_ok;
-	size_t url_cap;               /* the caller's buffers: nothing is stored if one is too small */
-	size_t state_cap;             /* 0: not wanted */
+	size_t url_cap;   /* the caller's buffers: nothing is stored if one is too small */
+	size_t state_cap; /* 0: not wanted */
 	size_t cookie_cap;
 	/* outputs */
 	struct al_buf url;

@@ -17,8 +17,8 @@ struct al_flow_secret {
 	struct al_buf nonce;
 	struct al_buf redirect_uri;
 	struct al_buf scope;
-	unsigned char client[32];       /* fingerprint of the issuer and client that were asked */
-	int64_t deadline;               /* wall ms: later callbacks have expired */
+	unsigned char client[32]; /* fingerprint of the issuer and client that were asked */
+	int64_t deadline;         /* wall ms: later callbacks have expired */
 	bool new_subject_ok;
 };
 void al_flow_secret_init(struct al_flow_secret *secret);

@@ -12,22 +12,22 @@
 struct entry {
 	struct entry *next;
 	struct al_buf key;
-	struct al_bearer *bearer;  /* may be NULL while only a rejection is noted */
-	int64_t rejected;          /* generation that the data API refused */
-	bool used;                 /* since the last eviction sweep */
+	struct al_bearer *bearer; /* may be NULL while only a rejection is noted */
+	int64_t rejected;         /* generation that the data API refused */
+	bool used;                /* since the last eviction sweep */
 };
 
 struct al_cache {
-	struct al_safe *safe;      /* of the texts */
-	pthread_mutex_t lock;      /* guards all below */
+	struct al_safe *safe; /* of the texts */
+	pthread_mutex_t lock; /* guards all below */
 	struct entry **buckets;
-	size_t bucket_count;       /* a power of two */
+	size_t bucket_count; /* a power of two */
 	size_t count;
 	size_t max;
-	size_t hand;               /* of the eviction clock */
-	int64_t floor;             /* changes up to here have been applied */
-	bool open;                 /* the poller has begun: nothing is held before */
-	unsigned char seed[8];     /* keys come from users: collisions can't be chosen */
+	size_t hand;           /* of the eviction clock */
+	int64_t floor;         /* changes up to here have been applied */
+	bool open;             /* the poller has begun: nothing is held before */
+	unsigned char seed[8]; /* keys come from users: collisions can't be chosen */
 };
 
 void al_bearer_unref(struct al_bearer **bearer)
@@ -62,8 +62,8 @@ al_rc al_cache_new(unsigned max, struct al_cache **out, acctlink_error *err)
 	while (cache->bucket_count < max && cache->bucket_count < 65536)
 		cache->bucket_count *= 2;
 	cache->buckets = calloc(cache->bucket_count, sizeof(struct entry *));
-	if (rc == ACCTLINK_OK && (cache->buckets == NULL || cache->safe == NULL
-		|| pthread_mutex_init(&cache->lock, NULL) != 0))
+	if (rc == ACCTLINK_OK
+		&& (cache->buckets == NULL || cache->safe == NULL || pthread_mutex_init(&cache->lock, NULL) != 0))
 		rc = al_fail_memory(err);
 	if (rc != ACCTLINK_OK) {
 		al_safe_free(&cache->safe);
@@ -91,8 +91,8 @@ static struct entry **slot_locked(struct al_cache *cache, const struct al_buf *k
 {
 	struct entry **at = &cache->buckets[bucket_of(cache, key)];
 
-	while (*at != NULL && ((*at)->key.len != key->len
-		|| memcmp(al_buf_text(&(*at)->key), al_buf_text(key), key->len) != 0))
+	while (*at != NULL
+		&& ((*at)->key.len != key->len || memcmp(al_buf_text(&(*at)->key), al_buf_text(key), key->len) != 0))
 		at = &(*at)->next;
 	return at;
 }
@@ -190,8 +190,7 @@ struct al_bearer *al_cache_get(struct al_cache *cache, const struct al_buf *owne
 	return bearer;
 }
 
-void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer,
-	int64_t change)
+void al_cache_put(struct al_cache *cache, const struct al_buf *owner_key, struct al_bearer *bearer, int64_t change)
 {
 	struct al_bearer *before = NULL;
 	struct entry *entry;
@@ -279,8 +278,8 @@ void al_cache_drop_all(struct al_cache *cache, int64_t change)
 	(void)pthread_mutex_unlock(&cache->lock);
 }
 
-bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
-	int64_t generation)
+bool al_cache_note_rejected(
+	struct al_cache *cache, const struct al_buf *owner_key, const char *link_id, int64_t generation)
 {
 	struct al_bearer *dropped = NULL;
 	struct entry *entry;
@@ -289,8 +288,9 @@ bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_k
 	(void)pthread_mutex_lock(&cache->lock);
 	entry = entry_locked(cache, owner_key);
 	if (entry != NULL && generation > entry->rejected
-		&& (entry->bearer == NULL || (generation >= entry->bearer->generation
-		&& (link_id[0] == '\0' || strcmp(link_id, entry->bearer->link_id) == 0)))) {
+		&& (entry->bearer == NULL
+			|| (generation >= entry->bearer->generation
+				&& (link_id[0] == '\0' || strcmp(link_id, entry->bearer->link_id) == 0)))) {
 		fresh = true;
 		entry->rejected = generation;
 		dropped = entry->bearer;
@@ -301,8 +301,7 @@ bool al_cache_note_rejected(struct al_cache *cache, const struct al_buf *owner_k
 	return fresh;
 }
 
-int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id,
-	int64_t now_boot)
+int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key, const char *link_id, int64_t now_boot)
 {
 	struct entry *entry;
 	int64_t withheld;
@@ -311,8 +310,8 @@ int64_t al_cache_withheld(struct al_cache *cache, const struct al_buf *owner_key
 	entry = *slot_locked(cache, owner_key);
 	withheld = entry == NULL ? 0 : entry->rejected;
 	if (entry != NULL && entry->bearer != NULL && entry->bearer->end_boot <= now_boot
-		&& entry->bearer->generation > withheld
-		&& link_id != NULL && strcmp(link_id, entry->bearer->link_id) == 0)
+		&& entry->bearer->generation > withheld && link_id != NULL
+		&& strcmp(link_id, entry->bearer->link_id) == 0)
 		withheld = entry->bearer->generation;
 	(void)pthread_mutex_unlock(&cache->lock);
 	return withheld;

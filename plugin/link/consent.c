@@ -21,7 +21,7 @@ struct batch {
 	struct al_buf plain;
 	struct al_buf tombstone_plain;
 	bool renewed;
-	int64_t former_epoch;      /* of the link that is renewed */
+	int64_t former_epoch; /* of the link that is renewed */
 	int64_t former_generation;
 	bool subject_refused;
 	int32_t event;
@@ -85,8 +85,8 @@ static al_rc find_others(struct batch *batch, acctlink_error *err)
 	batch->other_count = 0;
 	if (row->subject.len == 0)
 		return ACCTLINK_OK;
-	return al_store_list_subject(al_vault_store(batch->links->parts.vault), &row->issuer, &row->client,
-		&row->subject, &visit, err);
+	return al_store_list_subject(
+		al_vault_store(batch->links->parts.vault), &row->issuer, &row->client, &row->subject, &visit, err);
 }
 
 /* ---- the link's row ---------------------------------------------------------------- */
@@ -147,15 +147,16 @@ static bool start_epoch(struct batch *batch, acctlink_error *err)
 	row->epoch++;
 	row->authorized_at = consent->received_wall;
 	row->consent_end = config->consent_lifetime_ms > 0
-		? al_add_ms(consent->received_wall, config->consent_lifetime_ms) : 0;
+		? al_add_ms(consent->received_wall, config->consent_lifetime_ms)
+		: 0;
 	if (al_provider_fingerprint(consent->provider, client, err) != ACCTLINK_OK)
 		return false;
 	if (consent->verdict == AL_ID_GOOD || consent->new_subject_ok)
 		if (!al_buf_copy(&row->subject, &consent->claims->subject))
 			return false;
 	return al_buf_set(&kept->nonce, consent->nonce, strlen(consent->nonce))
-		&& al_buf_copy(&row->scope, consent->scope_asked)
-		&& al_buf_set(&row->issuer, issuer, strlen(issuer)) && al_buf_set(&row->client, client, sizeof(client));
+		&& al_buf_copy(&row->scope, consent->scope_asked) && al_buf_set(&row->issuer, issuer, strlen(issuer))
+		&& al_buf_set(&row->client, client, sizeof(client));
 }
 
 static al_rc build_link(struct batch *batch, acctlink_error *err)
@@ -207,8 +208,8 @@ static al_rc build_refusal(struct batch *batch, acctlink_error *err)
 
 	batch->subject_refused = true;
 	batch->other_count = 0;
-	if (!al_keep_make_tombstone(batch->links, consent->provider, consent->user, consent->institution,
-			consent->set, &batch->tombstone, err)
+	if (!al_keep_make_tombstone(batch->links, consent->provider, consent->user, consent->institution, consent->set,
+		    &batch->tombstone, err)
 		|| !al_kept_pack(&batch->tombstone.kept, &batch->tombstone_plain))
 		return al_fail_memory(err);
 	return ACCTLINK_OK;
@@ -253,12 +254,17 @@ static al_rc commit(struct batch *batch, acctlink_error *err)
 {
 	int64_t now = batch->consent->received_wall;
 	struct al_audit_row audit = al_links_audit(&batch->record.row,
-		batch->subject_refused ? "subject_changed" : batch->renewed ? "renewed" : "linked", "", now);
+		batch->subject_refused   ? "subject_changed"
+			: batch->renewed ? "renewed"
+					 : "linked",
+		"", now);
 	struct al_audit_row lost[OTHERS_MAX];
 	struct al_vault_write writes[3 + 2 * OTHERS_MAX] = {
 		{ .kind = AL_FLOW_SWAP, .flow = batch->consent->flow, .plain = batch->consent->flow_plain },
 		{ .kind = AL_AUDIT_INSERT, .audit = &audit },
-		{ .kind = batch->renewed ? AL_LINK_SWAP : AL_LINK_INSERT, .link = &batch->record.row, .plain = &batch->plain }
+		{ .kind = batch->renewed ? AL_LINK_SWAP : AL_LINK_INSERT,
+			.link = &batch->record.row,
+			.plain = &batch->plain }
 	};
 	size_t count = 3;
 
@@ -313,8 +319,8 @@ static al_rc flow_unchanged(struct al_links *links, const struct al_flow_row *fl
 
 /* A link whose tokens can't be opened any more (its key is gone) is not lost for
  * that: they are what the new consent replaces. */
-static al_rc read_former(struct al_links *links, const struct al_buf *owner_key, struct al_record *record,
-	acctlink_error *err)
+static al_rc read_former(
+	struct al_links *links, const struct al_buf *owner_key, struct al_record *record, acctlink_error *err)
 {
 	al_rc rc = al_record_read(links, owner_key, NULL, record, err);
 
@@ -327,8 +333,8 @@ static al_rc read_former(struct al_links *links, const struct al_buf *owner_key,
 	return ACCTLINK_OK;
 }
 
-static al_rc try_once(struct al_links *links, struct al_consent *consent, struct al_consent_end *end,
-	acctlink_error *err)
+static al_rc try_once(
+	struct al_links *links, struct al_consent *consent, struct al_consent_end *end, acctlink_error *err)
 {
 	struct al_buf owner_key;
 	struct batch batch;
@@ -336,7 +342,7 @@ static al_rc try_once(struct al_links *links, struct al_consent *consent, struct
 
 	batch_init(&batch, links, consent);
 	if (!al_owner_key(&owner_key, consent->user, al_str(al_provider_config(consent->provider)->name),
-			consent->institution)) {
+		    consent->institution)) {
 		rc = al_fail_memory(err);
 		goto out;
 	}
@@ -365,8 +371,8 @@ out:
 	return rc;
 }
 
-al_rc al_links_keep_consent(struct al_links *links, struct al_consent *consent,
-	struct al_consent_end *end, acctlink_error *err)
+al_rc al_links_keep_consent(
+	struct al_links *links, struct al_consent *consent, struct al_consent_end *end, acctlink_error *err)
 {
 	al_rc rc = AL_CONFLICT;
 	uint32_t given = end->flags;

@@ -65,7 +65,8 @@ static const char *reason_text(int64_t reason)
 	switch (reason) {
 	case ACCTLINK_REASON_REVOKED: return "the provider refused the refresh token (revoked or expired)";
 	case ACCTLINK_REASON_CONSENT_EXPIRED: return "the consent has expired";
-	case ACCTLINK_REASON_ROTATION_LOST: return "the answer to an earlier refresh was lost and the provider refuses the old refresh token";
+	case ACCTLINK_REASON_ROTATION_LOST:
+		return "the answer to an earlier refresh was lost and the provider refuses the old refresh token";
 	case ACCTLINK_REASON_SUBJECT_CHANGED: return "the provider answered for another subject";
 	case ACCTLINK_REASON_NO_ID_TOKEN: return "the id_token is the bearer and the provider sends none";
 	case ACCTLINK_REASON_NO_REFRESH_TOKEN: return "the provider gave no refresh token";
@@ -76,8 +77,8 @@ static const char *reason_text(int64_t reason)
 
 static enum al_action fail_relink(const struct al_link_row *row, acctlink_error *err)
 {
-	(void)al_fail(err, ACCTLINK_RELINK_REQUIRED, NULL,
-		"the user must consent again: %s; begin a new consent", reason_text(row->reason));
+	(void)al_fail(err, ACCTLINK_RELINK_REQUIRED, NULL, "the user must consent again: %s; begin a new consent",
+		reason_text(row->reason));
 	return AL_DO_FAIL;
 }
 
@@ -90,8 +91,8 @@ static enum al_action fail_later(const struct al_link_row *row, int64_t until, i
 	if (err != NULL) {
 		err->http_status = (int32_t)row->last_http_status;
 		err->retry_after_ms = until - now;
-		al_copy_printable(err->provider_code, sizeof(err->provider_code),
-			al_buf_text(&row->last_error), row->last_error.len);
+		al_copy_printable(err->provider_code, sizeof(err->provider_code), al_buf_text(&row->last_error),
+			row->last_error.len);
 	}
 	return AL_DO_FAIL;
 }
@@ -174,7 +175,7 @@ static enum al_action decide_refresh(const struct al_decide_in *in, bool usable,
 		return AL_DO_SERVE;
 	/* Without an id_token: it may still come, but only a consent is sure to help. */
 	return row->state == ACCTLINK_STATE_RELINK_REQUIRED ? fail_relink(row, err)
-		: fail_later(row, at, in->now_wall, err);
+							    : fail_later(row, at, in->now_wall, err);
 }
 
 enum al_action al_decide(const struct al_decide_in *in, acctlink_error *err)

@@ -46,7 +46,8 @@ static void deliver(struct al_bearer_call *waiters, al_rc rc, struct al_bearer *
 
 		next = call->next;
 		if (rc == ACCTLINK_OK && call->link_id[0] != '\0' && strcmp(call->link_id, bearer->link_id) != 0)
-			end = al_fail(&why, ACCTLINK_NOT_LINKED, NULL, "this link was ended; another one has taken its place");
+			end = al_fail(&why, ACCTLINK_NOT_LINKED, NULL,
+				"this link was ended; another one has taken its place");
 		else if (rc != ACCTLINK_OK && err != NULL)
 			why = *err;
 		if (end == ACCTLINK_OK)
@@ -70,14 +71,15 @@ static struct al_flight **find_locked(struct al_flights *flights, const struct a
 {
 	struct al_flight **at = &flights->first;
 
-	while (*at != NULL && ((*at)->owner_key.len != owner_key->len
-		|| memcmp(al_buf_text(&(*at)->owner_key), al_buf_text(owner_key), owner_key->len) != 0))
+	while (*at != NULL
+		&& ((*at)->owner_key.len != owner_key->len
+			|| memcmp(al_buf_text(&(*at)->owner_key), al_buf_text(owner_key), owner_key->len) != 0))
 		at = &(*at)->next;
 	return at;
 }
 
-enum al_step_result al_flight_land(struct al_flight *flight, al_rc rc, struct al_bearer *bearer,
-	const acctlink_error *err)
+enum al_step_result al_flight_land(
+	struct al_flight *flight, al_rc rc, struct al_bearer *bearer, const acctlink_error *err)
 {
 	struct al_flights *flights = flight->links->flights;
 	struct al_bearer_call *waiters = NULL;
@@ -172,8 +174,8 @@ struct al_bearer_call *al_bearer_call_new(void)
 	return al_new(sizeof(struct al_bearer_call));
 }
 
-struct al_bearer *al_links_held(struct al_links *links, const struct al_buf *owner_key, const char *link_id,
-	int64_t min_ttl_ms)
+struct al_bearer *al_links_held(
+	struct al_links *links, const struct al_buf *owner_key, const char *link_id, int64_t min_ttl_ms)
 {
 	struct al_bearer *bearer = al_cache_get(links->cache, owner_key);
 	acctlink_time now;
@@ -208,8 +210,8 @@ static struct al_flight *flight_new(struct al_links *links, const struct al_buf 
 
 /* Joins a flight, or makes `fresh` the flight to join. True: the caller need not
  * wait, what is held will do. */
-static bool join_locked(struct al_flights *flights, struct al_flight **fresh, struct al_bearer_call *call, bool held,
-	bool *started)
+static bool join_locked(
+	struct al_flights *flights, struct al_flight **fresh, struct al_bearer_call *call, bool held, bool *started)
 {
 	struct al_flight **at = find_locked(flights, &call->owner_key);
 	struct al_flight *flight = *at;

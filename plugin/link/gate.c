@@ -111,11 +111,13 @@ al_rc al_gate_check(struct al_gates *gates, const char *provider, int64_t now, a
 		return ACCTLINK_OK;
 	if (seen.client_refused)
 		(void)al_fail(err, ACCTLINK_CLIENT_REFUSED, provider,
-			"the provider refuses our client; check client_id and client_secret (next probe in %" PRId64 " ms)",
+			"the provider refuses our client; check client_id and client_secret (next probe in %" PRId64
+			" ms)",
 			seen.closed_until - now);
 	else
 		(void)al_fail(err, ACCTLINK_PROVIDER_DOWN, provider,
-			"the provider refused %u refresh tokens in a row; refreshing is stopped so that no more links end (next probe in %" PRId64 " ms)",
+			"the provider refused %u refresh tokens in a row; refreshing is stopped so that no more links end (next probe in %" PRId64
+			" ms)",
 			seen.refusals, seen.closed_until - now);
 	if (err != NULL)
 		err->retry_after_ms = seen.closed_until - now;

@@ -15,8 +15,8 @@ enum { CONFLICT_TRIES = 50 };
 /* When the newest bearer ends: what the provider said, else the JWT's own exp,
  * else the last lifetime of this link, else the configured default; never past
  * exp or the configured cap. */
-static int64_t newest_end(struct al_kept *kept, const struct al_provider_config *config,
-	const struct al_token_set *set, int64_t received, const struct al_log *log)
+static int64_t newest_end(struct al_kept *kept, const struct al_provider_config *config, const struct al_token_set *set,
+	int64_t received, const struct al_log *log)
 {
 	int64_t exp = al_jwt_peek_exp(al_kept_newest_bearer(kept, config->bearer));
 	int64_t end;
@@ -40,8 +40,8 @@ static int64_t newest_end(struct al_kept *kept, const struct al_provider_config 
 
 /* ---- a set becomes the current one ------------------------------------------------ */
 
-static enum al_bearer_check check_of(const struct al_kept *kept, const struct al_provider_config *config,
-	enum al_id_verdict verdict)
+static enum al_bearer_check check_of(
+	const struct al_kept *kept, const struct al_provider_config *config, enum al_id_verdict verdict)
 {
 	if (al_kept_newest_bearer(kept, config->bearer)->len == 0)
 		return AL_BEARER_MISSING;
@@ -57,8 +57,7 @@ static void set_old_bearer_aside(struct al_record *record)
 
 	if (record->row.bearer_check != AL_BEARER_GOOD)
 		return;
-	al_buf_move(&kept->old_bearer,
-		kept->bearer_kind == AL_BEARER_ID_TOKEN ? &kept->id_token : &kept->access_token);
+	al_buf_move(&kept->old_bearer, kept->bearer_kind == AL_BEARER_ID_TOKEN ? &kept->id_token : &kept->access_token);
 	kept->old_generation = record->row.generation;
 }
 
@@ -103,8 +102,11 @@ int32_t al_keep_judge(struct al_record *record, const struct al_provider_config 
 		return al_link_set_state(row, old_good ? ACCTLINK_STATE_STALE : ACCTLINK_STATE_RELINK_REQUIRED,
 			ACCTLINK_REASON_NO_ID_TOKEN);
 	}
-	note_failure(row, config, row->bearer_check == AL_BEARER_MISSING ? "no_access_token"
-		: row->bearer_check == AL_BEARER_BAD ? "id_token_refused" : "id_token_unchecked", now, pause);
+	note_failure(row, config,
+		row->bearer_check == AL_BEARER_MISSING       ? "no_access_token"
+			: row->bearer_check == AL_BEARER_BAD ? "id_token_refused"
+							     : "id_token_unchecked",
+		now, pause);
 	return al_link_set_state(row, ACCTLINK_STATE_STALE, ACCTLINK_REASON_ID_TOKEN_UNCHECKED);
 }
 
@@ -125,8 +127,8 @@ static void set_refresh_end(struct al_link_row *row, const struct al_provider_co
 		row->refresh_end = life > 0 ? al_add_ms(received, life) : 0;
 }
 
-bool al_keep_take_set(struct al_record *record, const struct al_provider_config *config,
-	const struct al_token_set *set, int64_t received, enum al_id_verdict verdict, const struct al_log *log)
+bool al_keep_take_set(struct al_record *record, const struct al_provider_config *config, const struct al_token_set *set,
+	int64_t received, enum al_id_verdict verdict, const struct al_log *log)
 {
 	struct al_kept *kept = &record->kept;
 	bool done = true;
@@ -156,13 +158,11 @@ static enum al_id_verdict check_newest(struct al_provider *provider, const struc
 	const struct al_buf *id_token, const struct al_buf *access_token, bool refreshed, int64_t now,
 	struct al_id_claims *claims, acctlink_error *err)
 {
-	struct al_id_expect expect = {
-		.refreshed = refreshed,
+	struct al_id_expect expect = { .refreshed = refreshed,
 		.nonce = record->kept.nonce.len > 0 ? al_buf_text(&record->kept.nonce) : NULL,
 		.subject = record->row.subject.len > 0 ? al_buf_text(&record->row.subject) : NULL,
 		.auth_time = refreshed ? record->kept.auth_time : 0,
-		.access_token = access_token
-	};
+		.access_token = access_token };
 
 	if (id_token->len == 0)
 		return AL_ID_GOOD;
@@ -205,7 +205,8 @@ bool al_keep_make_tombstone(struct al_links *links, struct al_provider *provider
 	row->state = ACCTLINK_STATE_UNLINKING;
 	row->epoch = 1;
 	return al_owner_key(&row->owner_key, user, al_str(config->name), institution)
-		&& al_buf_set(&row->user, user.data, user.len) && al_buf_set(&row->provider, config->name, strlen(config->name))
+		&& al_buf_set(&row->user, user.data, user.len)
+		&& al_buf_set(&row->provider, config->name, strlen(config->name))
 		&& al_buf_set(&row->institution, institution.data, institution.len)
 		&& al_buf_set(&row->client, client, sizeof(client))
 		&& queue_tokens(links, record, &set->refresh_token, &set->access_token);
@@ -228,8 +229,8 @@ al_rc al_links_revoke_orphan(struct al_links *links, struct al_provider *provide
 	return rc;
 }
 
-static al_rc orphan_of_row(struct al_links *links, const struct al_link_row *row, struct al_arrival *arrival,
-	acctlink_error *err)
+static al_rc orphan_of_row(
+	struct al_links *links, const struct al_link_row *row, struct al_arrival *arrival, acctlink_error *err)
 {
 	acctlink_str user = { al_buf_text(&row->user), row->user.len };
 	acctlink_str institution = { al_buf_text(&row->institution), row->institution.len };
@@ -302,8 +303,8 @@ static al_rc keep_current(struct al_links *links, struct al_record *record, cons
 	verdict = check_newest(arrival->provider, record, &set->id_token, &set->access_token, true,
 		arrival->received_wall, &claims, &why);
 	if (verdict == AL_ID_OTHER_SUBJECT) {
-		rc = keep_to_revoke(links, record, &set->refresh_token, &set->access_token,
-			ACCTLINK_REASON_SUBJECT_CHANGED, err);
+		rc = keep_to_revoke(
+			links, record, &set->refresh_token, &set->access_token, ACCTLINK_REASON_SUBJECT_CHANGED, err);
 		*end = AL_KEPT_TO_REVOKE;
 		goto out;
 	}
@@ -355,8 +356,8 @@ static al_rc keep_beside(struct al_links *links, struct al_record *record, const
 
 /* The unlinking that waits for the claim takes it up, or else the queue, when the
  * row is due as before. */
-static al_rc keep_on_tombstone(struct al_links *links, struct al_record *record, const struct al_arrival *arrival,
-	acctlink_error *err)
+static al_rc keep_on_tombstone(
+	struct al_links *links, struct al_record *record, const struct al_arrival *arrival, acctlink_error *err)
 {
 	struct al_link_row *row = &record->row;
 	int64_t taken_until = row->revoke_until > 0 ? row->revoke_at : 0;
@@ -377,7 +378,8 @@ static al_rc keep_by_parentage(struct al_links *links, struct al_record *record,
 	*end = AL_KEPT_NOT;
 	if (row->epoch != arrival->epoch)
 		/* Where one user has one grant, revoking would take the new consent's tokens. */
-		return al_provider_config(arrival->provider)->one_grant_per_user ? ACCTLINK_OK
+		return al_provider_config(arrival->provider)->one_grant_per_user
+			? ACCTLINK_OK
 			: orphan_of_row(links, row, arrival, err);
 	if (row->state == ACCTLINK_STATE_UNLINKING) {
 		*end = AL_KEPT_TO_REVOKE;
@@ -395,8 +397,8 @@ static al_rc keep_by_parentage(struct al_links *links, struct al_record *record,
 	return ACCTLINK_OK;
 }
 
-al_rc al_keep_refreshed(struct al_links *links, const char *link_id, struct al_arrival *arrival,
-	enum al_keep_end *end, acctlink_error *err)
+al_rc al_keep_refreshed(struct al_links *links, const char *link_id, struct al_arrival *arrival, enum al_keep_end *end,
+	acctlink_error *err)
 {
 	struct al_record record;
 	al_rc rc = AL_CONFLICT;
@@ -452,12 +454,14 @@ al_rc al_keep_checked(struct al_links *links, struct al_provider *provider, stru
 		goto out;
 	}
 	if (*verdict == AL_ID_BAD)
-		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "link %s: the id_token that waited for its check is refused: %s",
-			record->row.id, err == NULL ? "" : err->message);
+		al_log(links->parts.log, ACCTLINK_LOG_ERROR,
+			"link %s: the id_token that waited for its check is refused: %s", record->row.id,
+			err == NULL ? "" : err->message);
 	record->row.bearer_check = check_of(kept, config, *verdict);
 	if (*verdict == AL_ID_OTHER_SUBJECT || (*verdict == AL_ID_BAD && !refreshed)) {
 		rc = keep_to_revoke(links, record, &kept->refresh_token, &kept->access_token,
-			*verdict == AL_ID_BAD ? ACCTLINK_REASON_ID_TOKEN_UNCHECKED : ACCTLINK_REASON_SUBJECT_CHANGED, err);
+			*verdict == AL_ID_BAD ? ACCTLINK_REASON_ID_TOKEN_UNCHECKED : ACCTLINK_REASON_SUBJECT_CHANGED,
+			err);
 		goto out;
 	}
 	if (*verdict == AL_ID_GOOD && record->row.subject.len == 0) {
@@ -468,8 +472,8 @@ al_rc al_keep_checked(struct al_links *links, struct al_provider *provider, stru
 		}
 	}
 	event = al_keep_judge(record, config, now);
-	rc = al_links_commit(links, AL_LINK_SWAP, record,
-		*verdict == AL_ID_GOOD ? "id_token_checked" : "id_token_refused", "", err);
+	rc = al_links_commit(
+		links, AL_LINK_SWAP, record, *verdict == AL_ID_GOOD ? "id_token_checked" : "id_token_refused", "", err);
 	if (rc == ACCTLINK_OK && event != 0)
 		al_links_event(links, event, &record->row);
 out:
@@ -485,8 +489,8 @@ struct settling {
 	bool may_end;
 };
 
-static bool may_end_link(struct al_links *links, const struct al_provider_config *config, acctlink_time now,
-	struct settling *how)
+static bool may_end_link(
+	struct al_links *links, const struct al_provider_config *config, acctlink_time now, struct settling *how)
 {
 	bool alarm;
 
@@ -495,15 +499,16 @@ static bool may_end_link(struct al_links *links, const struct al_provider_config
 	how->counted = true;
 	how->may_end = al_gate_refused(links->gates, config->name, now.boot_ms, &alarm);
 	if (alarm)
-		al_log(links->parts.log, ACCTLINK_LOG_ERROR, "provider %s refuses one refresh token after the other: "
+		al_log(links->parts.log, ACCTLINK_LOG_ERROR,
+			"provider %s refuses one refresh token after the other: "
 			"refreshing is stopped, so that no more links end; was it restored, or is client_id wrong?",
 			config->name);
 	return how->may_end;
 }
 
 /* A definite refusal of the very token sent. */
-static int32_t settle_refused(struct al_links *links, struct al_record *record,
-	const struct al_provider_config *config, acctlink_time now, struct settling *how)
+static int32_t settle_refused(struct al_links *links, struct al_record *record, const struct al_provider_config *config,
+	acctlink_time now, struct settling *how)
 {
 	struct al_link_row *row = &record->row;
 
@@ -519,9 +524,9 @@ static int32_t settle_refused(struct al_links *links, struct al_record *record,
 		return al_link_set_state(row, ACCTLINK_STATE_STALE, ACCTLINK_REASON_PROVIDER_DOWN);
 	row->due_at = 0;
 	return al_link_set_state(row, ACCTLINK_STATE_RELINK_REQUIRED,
-		row->unknown_sent_at > 0 ? ACCTLINK_REASON_ROTATION_LOST
-		: row->consent_end > 0 && row->consent_end <= now.wall_ms ? ACCTLINK_REASON_CONSENT_EXPIRED
-		: ACCTLINK_REASON_REVOKED);
+		row->unknown_sent_at > 0                                          ? ACCTLINK_REASON_ROTATION_LOST
+			: row->consent_end > 0 && row->consent_end <= now.wall_ms ? ACCTLINK_REASON_CONSENT_EXPIRED
+										  : ACCTLINK_REASON_REVOKED);
 }
 
 static int32_t settle(struct al_links *links, struct al_record *record, const struct al_provider_config *config,
@@ -549,7 +554,8 @@ static int32_t settle(struct al_links *links, struct al_record *record, const st
 		if (answer->retry_after_ms > 0 && row->not_before < al_add_ms(now.wall_ms, answer->retry_after_ms))
 			row->not_before = al_add_ms(now.wall_ms, answer->retry_after_ms);
 		row->due_at = row->not_before;
-		event = row->state == ACCTLINK_STATE_RELINK_REQUIRED ? 0
+		event = row->state == ACCTLINK_STATE_RELINK_REQUIRED
+			? 0
 			: al_link_set_state(row, ACCTLINK_STATE_STALE, reason);
 	}
 	(void)al_buf_set(&row->last_error, answer->provider_code, strlen(answer->provider_code));
@@ -559,8 +565,8 @@ static int32_t settle(struct al_links *links, struct al_record *record, const st
 
 static const char *class_name(enum al_answer_class kind)
 {
-	static const char *const names[] = { "not_sent", "set", "refused", "client_refused", "our_fault",
-		"turned_away", "outcome_unknown" };
+	static const char *const names[] = { "not_sent", "set", "refused", "client_refused", "our_fault", "turned_away",
+		"outcome_unknown" };
 
 	return names[kind];
 }
@@ -568,7 +574,8 @@ static const char *class_name(enum al_answer_class kind)
 static void alarm_operator(struct al_links *links, const struct al_link_row *row, const struct al_token_answer *answer)
 {
 	if (answer->kind != AL_ANSWER_OPERATOR
-		|| !al_gate_client_refused(links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms))
+		|| !al_gate_client_refused(
+			links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms))
 		return;
 	al_log(links->parts.log, ACCTLINK_LOG_ERROR,
 		"provider %s refuses our client (HTTP %d %s): check client_id and client_secret; no link is harmed",
@@ -576,8 +583,8 @@ static void alarm_operator(struct al_links *links, const struct al_link_row *row
 	al_links_event(links, ACCTLINK_EVENT_CLIENT_REFUSED, row);
 }
 
-al_rc al_keep_failure(struct al_links *links, const char *link_id, struct al_provider *provider,
-	int64_t epoch, int64_t generation, int64_t attempt, const struct al_token_answer *answer, acctlink_error *err)
+al_rc al_keep_failure(struct al_links *links, const char *link_id, struct al_provider *provider, int64_t epoch,
+	int64_t generation, int64_t attempt, const struct al_token_answer *answer, acctlink_error *err)
 {
 	struct settling how = { 0 };
 	struct al_record record;
@@ -609,7 +616,8 @@ al_rc al_keep_failure(struct al_links *links, const char *link_id, struct al_pro
 		alarm_operator(links, &record.row, answer);
 	}
 	if (rc == AL_CONFLICT)
-		rc = al_fail(err, ACCTLINK_STORE_DOWN, "store", "the row kept changing while a failure was to be noted");
+		rc = al_fail(
+			err, ACCTLINK_STORE_DOWN, "store", "the row kept changing while a failure was to be noted");
 	al_record_clear(&record);
 	return rc == AL_ABSENT ? ACCTLINK_OK : rc;
 }

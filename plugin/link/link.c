@@ -101,25 +101,26 @@ void al_links_event(struct al_links *links, int32_t kind, const struct al_link_r
 	links->parts.event(links->parts.event_ctx, &event);
 }
 
-struct al_audit_row al_links_audit(const struct al_link_row *row, const char *what, const char *detail,
-	int64_t at)
+struct al_audit_row al_links_audit(const struct al_link_row *row, const char *what, const char *detail, int64_t at)
 {
-	struct al_audit_row audit = { .at = at, .link_id = row->id, .user = as_str(&row->user), .what = what,
-		.epoch = row->epoch, .generation = row->generation, .detail = detail };
+	struct al_audit_row audit = { .at = at,
+		.link_id = row->id,
+		.user = as_str(&row->user),
+		.what = what,
+		.epoch = row->epoch,
+		.generation = row->generation,
+		.detail = detail };
 
 	return audit;
 }
 
-al_rc al_links_commit(struct al_links *links, enum al_write_kind kind, struct al_record *record,
-	const char *what, const char *detail, acctlink_error *err)
+al_rc al_links_commit(struct al_links *links, enum al_write_kind kind, struct al_record *record, const char *what,
+	const char *detail, acctlink_error *err)
 {
-	struct al_audit_row audit = al_links_audit(&record->row, what, detail,
-		al_now(links->parts.clock).wall_ms);
+	struct al_audit_row audit = al_links_audit(&record->row, what, detail, al_now(links->parts.clock).wall_ms);
 	struct al_buf plain;
-	struct al_vault_write writes[2] = {
-		{ .kind = kind, .link = &record->row, .plain = &plain },
-		{ .kind = AL_AUDIT_INSERT, .audit = &audit }
-	};
+	struct al_vault_write writes[2] = { { .kind = kind, .link = &record->row, .plain = &plain },
+		{ .kind = AL_AUDIT_INSERT, .audit = &audit } };
 	al_rc rc;
 
 	al_buf_init(&plain, AL_SEALED_MAX);
@@ -145,16 +146,11 @@ int32_t al_link_set_state(struct al_link_row *row, int64_t state, int64_t reason
 	if (!changed)
 		return 0;
 	switch (state) {
-	case ACCTLINK_STATE_LINKED:
-		return before == 0 ? ACCTLINK_EVENT_LINKED : ACCTLINK_EVENT_HEALED;
-	case ACCTLINK_STATE_STALE:
-		return ACCTLINK_EVENT_STALE;
-	case ACCTLINK_STATE_RELINK_REQUIRED:
-		return ACCTLINK_EVENT_RELINK_REQUIRED;
-	case ACCTLINK_STATE_SUPERSEDED:
-		return ACCTLINK_EVENT_SUPERSEDED;
-	default:
-		return ACCTLINK_EVENT_UNLINKED;
+	case ACCTLINK_STATE_LINKED: return before == 0 ? ACCTLINK_EVENT_LINKED : ACCTLINK_EVENT_HEALED;
+	case ACCTLINK_STATE_STALE: return ACCTLINK_EVENT_STALE;
+	case ACCTLINK_STATE_RELINK_REQUIRED: return ACCTLINK_EVENT_RELINK_REQUIRED;
+	case ACCTLINK_STATE_SUPERSEDED: return ACCTLINK_EVENT_SUPERSEDED;
+	default: return ACCTLINK_EVENT_UNLINKED;
 	}
 }
 
@@ -232,8 +228,8 @@ static enum al_step_result step_inspect(struct al_task *base)
 	acctlink_error err = { 0 };
 	al_rc rc = al_vault_find_link(task->links->parts.vault, &call->owner_key, &call->row, NULL, &err);
 
-	if (rc == AL_ABSENT || (rc == ACCTLINK_OK && call->link_id[0] != '\0'
-		&& strcmp(call->link_id, call->row.id) != 0))
+	if (rc == AL_ABSENT
+		|| (rc == ACCTLINK_OK && call->link_id[0] != '\0' && strcmp(call->link_id, call->row.id) != 0))
 		rc = not_linked(&err);
 	if (rc == ACCTLINK_OK)
 		show_dead_claim(task->links, &call->row);
@@ -328,8 +324,7 @@ static enum al_step_result step_list(struct al_task *base)
 	struct al_list_call *call = task->subject;
 	struct al_link_visit visit = { .each = list_one, .ctx = call, .limit = call->limit + 1 };
 	acctlink_error err = { 0 };
-	al_rc rc = al_store_list_user(al_vault_store(task->links->parts.vault), &call->user, call->after,
-		&visit, &err);
+	al_rc rc = al_store_list_user(al_vault_store(task->links->parts.vault), &call->user, call->after, &visit, &err);
 
 	al_call_finish(&call->call, rc, &err);
 	return AL_STEP_END;

@@ -50,7 +50,7 @@ struct al_bearer {
 	int32_t state;
 	int64_t epoch;
 	int64_t generation;
-	int64_t end_wall;  /* valid only while both clocks agree */
+	int64_t end_wall; /* valid only while both clocks agree */
 	int64_t end_boot;
 	int64_t fresh_until; /* wall ms: with less than bearer_margin left a refresh is due */
 	struct al_buf text;
@@ -60,7 +60,7 @@ void al_bearer_unref(struct al_bearer **bearer);
 
 /* ---- get_bearer: refresh.c ------------------------------------------------- */
 struct al_bearer_call {
-	struct al_call call;         /* al_call_begin'ed by al_links_bearer */
+	struct al_call call; /* al_call_begin'ed by al_links_bearer */
 	struct al_buf owner_key;
 	char link_id[AL_ID_LEN + 1]; /* "" : any */
 	int64_t min_ttl_ms;          /* 0: the provider's margin */
@@ -69,8 +69,8 @@ struct al_bearer_call {
 	struct al_bearer_call *next;
 };
 /* A held bearer that is good enough, counted; NULL if there is none. No I/O. */
-struct al_bearer *al_links_held(struct al_links *links, const struct al_buf *owner_key,
-	const char *link_id, int64_t min_ttl_ms);
+struct al_bearer *al_links_held(
+	struct al_links *links, const struct al_buf *owner_key, const char *link_id, int64_t min_ttl_ms);
 /* Takes the call (heap, inputs set); on failure it is released. */
 al_rc al_links_bearer(struct al_links *links, struct al_bearer_call *call, acctlink_error *err) AL_MUST_USE;
 struct al_bearer_call *al_bearer_call_new(void);
@@ -89,20 +89,20 @@ struct al_consent {
 	const struct al_buf *scope_asked;
 	int64_t received_wall;
 	bool new_subject_ok;
-	struct al_flow_row *flow;   /* swapped in the same transaction; result fields are filled here */
+	struct al_flow_row *flow; /* swapped in the same transaction; result fields are filled here */
 	const struct al_buf *flow_plain;
 };
 struct al_consent_end {
-	al_rc rc;                   /* OK, SUBJECT_CHANGED, … as the flow's result */
-	bool shared;                /* SUBJECT_CHANGED: since another user has this login */
-	uint32_t flags;             /* ACCTLINK_CALLBACK_… */
+	al_rc rc;       /* OK, SUBJECT_CHANGED, … as the flow's result */
+	bool shared;    /* SUBJECT_CHANGED: since another user has this login */
+	uint32_t flags; /* ACCTLINK_CALLBACK_… */
 	char link_id[AL_ID_LEN + 1];
 	int64_t epoch;
 	int64_t generation;
 };
 /* OK: durable, see end. CONFLICT: the flow row changed; STORE_DOWN: try again. */
-al_rc al_links_keep_consent(struct al_links *links, struct al_consent *consent,
-	struct al_consent_end *end, acctlink_error *err) AL_MUST_USE;
+al_rc al_links_keep_consent(struct al_links *links, struct al_consent *consent, struct al_consent_end *end,
+	acctlink_error *err) AL_MUST_USE;
 /* Tokens that nobody will use: into the revocation queue. */
 al_rc al_links_revoke_orphan(struct al_links *links, struct al_provider *provider, acctlink_str user,
 	acctlink_str institution, const struct al_token_set *set, acctlink_error *err) AL_MUST_USE;
@@ -123,7 +123,7 @@ struct al_inspect_call {
 	struct al_call call;
 	struct al_buf owner_key;
 	char link_id[AL_ID_LEN + 1];
-	struct al_link_row row;      /* without its sealed part */
+	struct al_link_row row; /* without its sealed part */
 };
 struct al_inspect_call *al_inspect_call_new(void);
 void al_inspect_call_free(struct al_inspect_call **call);
@@ -134,8 +134,8 @@ struct al_list_call {
 	struct al_call call;
 	struct al_buf user;
 	char after[AL_ID_LEN + 1];
-	unsigned limit;              /* 1 to AL_LIST_PAGE_MAX */
-	acctlink_list_item *items;   /* limit of them */
+	unsigned limit;            /* 1 to AL_LIST_PAGE_MAX */
+	acctlink_list_item *items; /* limit of them */
 	unsigned count;
 	bool more;
 };
@@ -151,49 +151,49 @@ struct al_rejected {
 	char code[64];
 };
 /* Takes effect in this process at once and is queued for the store. */
-al_rc al_links_report_rejected(struct al_links *links, const struct al_rejected *report,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_report_rejected(
+	struct al_links *links, const struct al_rejected *report, acctlink_error *err) AL_MUST_USE;
 
 /* ---- operate.c: what an operator does ------------------------------------------ */
 /* These block on the store, and al_links_probe on the network: for a tool's own
  * thread, never for a worker. */
-al_rc al_links_list_all(struct al_links *links, const char *after, const struct al_link_visit *visit,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_list_all(
+	struct al_links *links, const char *after, const struct al_link_visit *visit, acctlink_error *err) AL_MUST_USE;
 /* A refresh token that another program kept becomes a link without a bearer: the
  * first al_links_bearer refreshes it. CONFLICT: the user has this link already. */
 struct al_import {
 	struct al_provider *provider;
 	acctlink_str user;
 	acctlink_str institution;
-	acctlink_str scope;          /* empty: as configured */
-	acctlink_str subject;        /* empty: the first id_token tells */
+	acctlink_str scope;   /* empty: as configured */
+	acctlink_str subject; /* empty: the first id_token tells */
 	struct al_buf refresh_token;
 };
 al_rc al_links_import(struct al_links *links, const struct al_import *import, char link_id[AL_ID_LEN + 1],
 	acctlink_error *err) AL_MUST_USE;
 /* One audit row about a link that changes nothing: a bearer was taken out. */
-al_rc al_links_note_export(struct al_links *links, const struct al_buf *owner_key, int64_t generation,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_note_export(
+	struct al_links *links, const struct al_buf *owner_key, int64_t generation, acctlink_error *err) AL_MUST_USE;
 al_rc al_links_forget_flows(struct al_links *links, acctlink_str user, int64_t *count, acctlink_error *err) AL_MUST_USE;
 /* While a provider is paused no process sends it anything; kept in the store. */
 al_rc al_links_pause(struct al_links *links, const char *provider, bool pause, acctlink_error *err) AL_MUST_USE;
 al_rc al_links_paused(struct al_links *links, const char *provider, bool *paused, acctlink_error *err) AL_MUST_USE;
 /* al_provider_ready, unless the provider is paused: PROVIDER_DOWN. */
-al_rc al_links_ready(struct al_links *links, struct al_provider *provider, struct al_wait *wait,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_ready(
+	struct al_links *links, struct al_provider *provider, struct al_wait *wait, acctlink_error *err) AL_MUST_USE;
 /* Asks the provider for its metadata and keys, and its token endpoint to exchange
  * a made-up code, which proves the client's credentials and spends nothing. */
 struct al_probe {
-	struct al_facts facts;       /* al_facts_clear */
-	al_rc keys;                  /* of the JWKS; OK also if none is needed */
+	struct al_facts facts; /* al_facts_clear */
+	al_rc keys;            /* of the JWKS; OK also if none is needed */
 	acctlink_error keys_err;
-	al_rc token;                 /* OK: the client was accepted and the code refused */
+	al_rc token; /* OK: the client was accepted and the code refused */
 	acctlink_error token_err;
-	int http_status;             /* of the token endpoint's answer */
-	char code[64];               /* and its error code */
+	int http_status; /* of the token endpoint's answer */
+	char code[64];   /* and its error code */
 };
-al_rc al_links_probe(struct al_links *links, struct al_provider *provider, struct al_probe *probe,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_links_probe(
+	struct al_links *links, struct al_provider *provider, struct al_probe *probe, acctlink_error *err) AL_MUST_USE;
 
 /* ---- upkeep.c ---------------------------------------------------------------- */
 /* Starts the room's own tasks: changes made by others, revocations, old flows. */

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-al_rc al_links_list_all(struct al_links *links, const char *after, const struct al_link_visit *visit,
-	acctlink_error *err)
+al_rc al_links_list_all(
+	struct al_links *links, const char *after, const struct al_link_visit *visit, acctlink_error *err)
 {
 	return al_store_list_all(al_vault_store(links->parts.vault), after, visit, err);
 }
@@ -22,13 +22,14 @@ al_rc al_links_forget_flows(struct al_links *links, acctlink_str user, int64_t *
 
 	al_buf_init(&text, 1024);
 	rc = al_buf_set(&text, user.data, user.len)
-		? al_store_forget_flows(al_vault_store(links->parts.vault), &text, count, err) : al_fail_memory(err);
+		? al_store_forget_flows(al_vault_store(links->parts.vault), &text, count, err)
+		: al_fail_memory(err);
 	al_buf_clear(&text);
 	return rc;
 }
 
-al_rc al_links_note_export(struct al_links *links, const struct al_buf *owner_key, int64_t generation,
-	acctlink_error *err)
+al_rc al_links_note_export(
+	struct al_links *links, const struct al_buf *owner_key, int64_t generation, acctlink_error *err)
 {
 	struct al_record record;
 	struct al_audit_row audit;
@@ -89,8 +90,8 @@ static al_rc fill_record(struct al_record *record, const struct al_import *impor
 	return ACCTLINK_OK;
 }
 
-al_rc al_links_import(struct al_links *links, const struct al_import *import, char link_id[AL_ID_LEN + 1],
-	acctlink_error *err)
+al_rc al_links_import(
+	struct al_links *links, const struct al_import *import, char link_id[AL_ID_LEN + 1], acctlink_error *err)
 {
 	struct al_record record;
 	al_rc rc;
@@ -228,9 +229,7 @@ static void judge_answer(const struct al_token_answer *answer, const char *name,
 	case AL_ANSWER_SET:
 		probe->token = al_fail(err, ACCTLINK_BAD_PROVIDER, name, "a made-up code was exchanged for tokens");
 		break;
-	default:
-		probe->token = al_fail(err, ACCTLINK_PROVIDER_DOWN, name, "%s", answer->message);
-		break;
+	default: probe->token = al_fail(err, ACCTLINK_PROVIDER_DOWN, name, "%s", answer->message); break;
 	}
 }
 
@@ -250,8 +249,10 @@ static al_rc probe_token(struct latch *latch, struct al_provider *provider, stru
 	struct al_token_answer answer = { 0 };
 	struct al_buf code;
 	struct al_buf verifier;
-	struct al_token_request request = { .grant = AL_GRANT_CODE, .code = &code,
-		.redirect_uri = config->redirect_uris[0], .code_verifier = &verifier };
+	struct al_token_request request = { .grant = AL_GRANT_CODE,
+		.code = &code,
+		.redirect_uri = config->redirect_uris[0],
+		.code_verifier = &verifier };
 	al_rc rc;
 
 	al_buf_init(&code, 64);
@@ -274,8 +275,7 @@ static al_rc probe_token(struct latch *latch, struct al_provider *provider, stru
 	return rc;
 }
 
-al_rc al_links_probe(struct al_links *links, struct al_provider *provider, struct al_probe *probe,
-	acctlink_error *err)
+al_rc al_links_probe(struct al_links *links, struct al_provider *provider, struct al_probe *probe, acctlink_error *err)
 {
 	const char *name = al_provider_config(provider)->name;
 	struct latch latch = { .lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER };

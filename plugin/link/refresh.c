@@ -124,8 +124,11 @@ static void read_decide_in(struct al_flight *flight, struct al_decide_in *in, un
 
 	if (flight->provider == NULL)
 		flight->provider = al_links_provider(links, al_buf_text(&row->provider));
-	*in = (struct al_decide_in){ .record = &flight->record, .client = client, .now_wall = now.wall_ms,
-		.min_ttl_ms = flight->asked_ttl_ms, .insist = insists(flight),
+	*in = (struct al_decide_in){ .record = &flight->record,
+		.client = client,
+		.now_wall = now.wall_ms,
+		.min_ttl_ms = flight->asked_ttl_ms,
+		.insist = insists(flight),
 		.withheld = withheld_up_to(flight, now.boot_ms) };
 	if (flight->provider != NULL && al_provider_fingerprint(flight->provider, client, NULL) == ACCTLINK_OK)
 		in->config = al_provider_config(flight->provider);
@@ -171,8 +174,8 @@ static enum al_step_result begin_refresh(struct al_flight *flight, const struct 
 	/* One attempt a flight, unless another writer brought a new set meanwhile. */
 	if (flight->answered && row->epoch == flight->epoch && row->generation == flight->generation)
 		return serve_or_fail(flight, &flight->err);
-	if (al_gate_check(links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms,
-			&err) != ACCTLINK_OK)
+	if (al_gate_check(links->gates, al_buf_text(&row->provider), al_now(links->parts.clock).boot_ms, &err)
+		!= ACCTLINK_OK)
 		return serve_or_fail(flight, &err);
 	publish_early(flight, in->now_wall, in->withheld);
 	return al_go(&flight->task, STEP_READY);
@@ -214,15 +217,12 @@ static enum al_step_result step_look(struct al_task *task)
 		return al_flight_land(flight, rc, NULL, &err);
 	read_decide_in(flight, &in, client);
 	switch (al_decide(&in, &err)) {
-	case AL_DO_SERVE:
-		return serve(flight);
-	case AL_DO_WAIT:
-		return wait_for_other(flight);
+	case AL_DO_SERVE: return serve(flight);
+	case AL_DO_WAIT: return wait_for_other(flight);
 	case AL_DO_CHECK:
 		publish_early(flight, in.now_wall, in.withheld);
 		return al_go(task, flight->checked ? STEP_CHECK : STEP_KEYS);
-	case AL_DO_REFRESH:
-		return begin_refresh(flight, &in);
+	case AL_DO_REFRESH: return begin_refresh(flight, &in);
 	default:
 		if (err.status == ACCTLINK_RELINK_REQUIRED)
 			note_end(flight);
@@ -311,7 +311,8 @@ static bool may_send(void *ctx)
 	const struct al_flight *flight = ctx;
 
 	return al_add_ms(al_now(flight->links->parts.clock).boot_ms,
-		al_provider_config(flight->provider)->request_timeout_ms) < flight->lease_end;
+		       al_provider_config(flight->provider)->request_timeout_ms)
+		< flight->lease_end;
 }
 
 static void http_done(void *ctx, struct al_http_result *result)
@@ -330,7 +331,9 @@ static enum al_step_result step_send(struct al_task *task)
 	acctlink_error err = { 0 };
 
 	flight->request = (struct al_token_request){ .grant = AL_GRANT_REFRESH,
-		.refresh_token = &flight->record.kept.refresh_token, .may_send = may_send, .may_send_ctx = flight };
+		.refresh_token = &flight->record.kept.refresh_token,
+		.may_send = may_send,
+		.may_send_ctx = flight };
 	if (al_token_start(flight->provider, &flight->request, http_done, flight, &err) == ACCTLINK_OK)
 		return al_wait(task, STEP_READ);
 	flight->answer.kind = AL_ANSWER_NOT_SENT;
@@ -347,9 +350,10 @@ static enum al_step_result step_read(struct al_task *task)
 
 	al_token_read(flight->provider, &flight->request, &flight->http, &flight->answer);
 	al_http_result_clear(&flight->http);
-	al_log(flight->links->parts.log, ACCTLINK_LOG_DEBUG, "link %s: refresh attempt %" PRId64 " of generation %" PRId64
-		" ended: class %d, HTTP %d", flight->record.row.id, flight->attempt, flight->generation,
-		(int)flight->answer.kind, flight->answer.http_status);
+	al_log(flight->links->parts.log, ACCTLINK_LOG_DEBUG,
+		"link %s: refresh attempt %" PRId64 " of generation %" PRId64 " ended: class %d, HTTP %d",
+		flight->record.row.id, flight->attempt, flight->generation, (int)flight->answer.kind,
+		flight->answer.http_status);
 	if (flight->answer.kind == AL_ANSWER_SET && flight->answer.message[0] != '\0') /* what was odd about the set */
 		al_log(flight->links->parts.log, ACCTLINK_LOG_NOTICE, "link %s: %s", flight->record.row.id,
 			flight->answer.message);
@@ -382,8 +386,11 @@ static enum al_step_result step_keep(struct al_task *task)
 	struct al_flight *flight = (struct al_flight *)task;
 	struct al_links *links = flight->links;
 	const struct al_link_row *row = &flight->record.row;
-	struct al_arrival arrival = { .provider = flight->provider, .set = &flight->answer.set,
-		.epoch = flight->epoch, .generation = flight->generation, .attempt = flight->attempt,
+	struct al_arrival arrival = { .provider = flight->provider,
+		.set = &flight->answer.set,
+		.epoch = flight->epoch,
+		.generation = flight->generation,
+		.attempt = flight->attempt,
 		.received_wall = flight->received_wall };
 	acctlink_str user = { al_buf_text(&row->user), row->user.len };
 	acctlink_str institution = { al_buf_text(&row->institution), row->institution.len };
@@ -404,10 +411,11 @@ static void describe_answer(struct al_flight *flight)
 {
 	const struct al_token_answer *answer = &flight->answer;
 	al_rc rc = answer->kind == AL_ANSWER_OPERATOR ? ACCTLINK_CLIENT_REFUSED
-		: answer->kind == AL_ANSWER_OURS ? ACCTLINK_BAD_PROVIDER : ACCTLINK_PROVIDER_DOWN;
+		: answer->kind == AL_ANSWER_OURS      ? ACCTLINK_BAD_PROVIDER
+						      : ACCTLINK_PROVIDER_DOWN;
 
-	(void)al_fail(&flight->err, rc, al_buf_text(&flight->record.row.provider), "the refresh failed: %s",
-		answer->message);
+	(void)al_fail(
+		&flight->err, rc, al_buf_text(&flight->record.row.provider), "the refresh failed: %s", answer->message);
 	flight->err.http_status = answer->http_status;
 	flight->err.retry_after_ms = answer->retry_after_ms > 0 ? answer->retry_after_ms : 0;
 	(void)snprintf(flight->err.provider_code, sizeof(flight->err.provider_code), "%s", answer->provider_code);
@@ -466,8 +474,7 @@ static enum al_step_result step_check(struct al_task *task)
 	return al_go(task, STEP_LOOK);
 }
 
-const struct al_step al_flight_steps[] = {
-	[STEP_LOOK] = { "look", step_look },
+const struct al_step al_flight_steps[] = { [STEP_LOOK] = { "look", step_look },
 	[STEP_READY] = { "ready", step_ready },
 	[STEP_CLAIM] = { "claim", step_claim },
 	[STEP_SEND] = { "send", step_send },
@@ -475,5 +482,4 @@ const struct al_step al_flight_steps[] = {
 	[STEP_KEEP] = { "keep", step_keep },
 	[STEP_SETTLE] = { "settle", step_settle },
 	[STEP_KEYS] = { "keys", step_keys },
-	[STEP_CHECK] = { "check", step_check }
-};
+	[STEP_CHECK] = { "check", step_check } };

@@ -8,8 +8,8 @@ enum { KEPT_VERSION = 1 };
 
 void al_kept_init(struct al_kept *kept)
 {
-	struct al_buf *texts[] = { &kept->access_token, &kept->id_token, &kept->refresh_token,
-		&kept->old_bearer, &kept->sibling.refresh_token };
+	struct al_buf *texts[] = { &kept->access_token, &kept->id_token, &kept->refresh_token, &kept->old_bearer,
+		&kept->sibling.refresh_token };
 
 	*kept = (struct al_kept){ 0 };
 	for (size_t i = 0; i < AL_COUNT(texts); i++)
@@ -103,7 +103,8 @@ al_rc al_kept_unpack(struct al_kept *kept, const struct al_buf *plain, acctlink_
 
 	al_kept_clear(kept);
 	if (unpack_int(&from) != KEPT_VERSION)
-		return al_fail(err, ACCTLINK_BAD_STORE, "sealed row", "the row was written by another version of acctlink");
+		return al_fail(
+			err, ACCTLINK_BAD_STORE, "sealed row", "the row was written by another version of acctlink");
 	unpack_buf(&from, &kept->access_token);
 	unpack_buf(&from, &kept->id_token);
 	kept->bearer_kind = unpack_int(&from);
@@ -170,8 +171,8 @@ void al_record_clear(struct al_record *record)
 	al_kept_clear(&record->kept);
 }
 
-al_rc al_record_read(struct al_links *links, const struct al_buf *owner_key, const char *id,
-	struct al_record *record, acctlink_error *err)
+al_rc al_record_read(struct al_links *links, const struct al_buf *owner_key, const char *id, struct al_record *record,
+	acctlink_error *err)
 {
 	struct al_vault *vault = links->parts.vault;
 	struct al_buf plain;
@@ -179,7 +180,7 @@ al_rc al_record_read(struct al_links *links, const struct al_buf *owner_key, con
 
 	al_buf_init(&plain, AL_SEALED_MAX);
 	rc = owner_key != NULL ? al_vault_find_link(vault, owner_key, &record->row, &plain, err)
-		: al_vault_get_link(vault, id, &record->row, &plain, err);
+			       : al_vault_get_link(vault, id, &record->row, &plain, err);
 	if (rc == ACCTLINK_OK)
 		rc = al_kept_unpack(&record->kept, &plain, err);
 	al_buf_clear(&plain);

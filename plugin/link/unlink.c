@@ -14,12 +14,12 @@
 enum { CLAIM_POLL_MS = 50, CONFLICT_TRIES = 50, TAKEN_MS = 60 * 1000, UNREADABLE_PAUSE_MS = 60 * 60 * 1000 };
 
 enum revoke_step {
-	STEP_MARK,  /* only for an unlink: the tombstone */
-	STEP_TAKE,  /* one process at a time: push revoke_at forward */
+	STEP_MARK, /* only for an unlink: the tombstone */
+	STEP_TAKE, /* one process at a time: push revoke_at forward */
 	STEP_READY,
 	STEP_SEND,
 	STEP_READ,
-	STEP_NOTE   /* write what the provider said */
+	STEP_NOTE /* write what the provider said */
 };
 
 struct revocation {
@@ -32,8 +32,8 @@ struct revocation {
 	struct al_wait wait;
 	struct al_http_result http;
 	enum al_revoke_end end;
-	int64_t retry_after_ms;      /* as the provider asked; -1: it did not */
-	bool refused;                /* one of the tokens was refused for good */
+	int64_t retry_after_ms; /* as the provider asked; -1: it did not */
+	bool refused;           /* one of the tokens was refused for good */
 	int32_t event;
 };
 
@@ -99,8 +99,9 @@ static struct al_provider *provider_of(struct al_links *links, const struct al_l
 	struct al_provider *provider = al_links_provider(links, al_buf_text(&row->provider));
 	unsigned char client[32];
 
-	if (provider != NULL && (al_provider_fingerprint(provider, client, NULL) != ACCTLINK_OK
-		|| row->client.len != sizeof(client) || !al_equal(al_buf_text(&row->client), client, sizeof(client))))
+	if (provider != NULL
+		&& (al_provider_fingerprint(provider, client, NULL) != ACCTLINK_OK || row->client.len != sizeof(client)
+			|| !al_equal(al_buf_text(&row->client), client, sizeof(client))))
 		al_provider_unref(&provider);
 	return provider;
 }
@@ -151,8 +152,9 @@ static enum al_step_result step_mark(struct al_task *task)
 
 	for (int tries = 0; rc == AL_CONFLICT && tries < CONFLICT_TRIES; tries++) {
 		rc = al_record_read(links, &job->call->owner_key, NULL, &job->record, &err);
-		if (rc == AL_ABSENT || (rc == ACCTLINK_OK && job->call->link_id[0] != '\0'
-			&& strcmp(job->call->link_id, job->record.row.id) != 0))
+		if (rc == AL_ABSENT
+			|| (rc == ACCTLINK_OK && job->call->link_id[0] != '\0'
+				&& strcmp(job->call->link_id, job->record.row.id) != 0))
 			rc = al_fail(&err, ACCTLINK_NOT_LINKED, NULL, "there is no such link");
 		if (rc != ACCTLINK_OK)
 			return fail(job, rc, &err);
@@ -198,7 +200,8 @@ static enum al_step_result close_queue(struct revocation *job, int32_t revocatio
 	row->revoke_until = 0;
 	while (job->record.kept.revoke_count > 0)
 		al_kept_drop_revoke(&job->record.kept, 0);
-	rc = al_links_commit(job->links, tombstone && !stays ? AL_LINK_DELETE : AL_LINK_SWAP, &job->record, what, "", &err);
+	rc = al_links_commit(
+		job->links, tombstone && !stays ? AL_LINK_DELETE : AL_LINK_SWAP, &job->record, what, "", &err);
 	if (rc == AL_CONFLICT)
 		return al_go(&job->task, STEP_TAKE); /* a late set came: it is revoked as well */
 	if (rc != ACCTLINK_OK)
@@ -258,8 +261,8 @@ static enum al_step_result step_take(struct al_task *task)
 	if (job->provider == NULL)
 		job->provider = provider_of(links, row);
 	if (now > row->revoke_until)
-		return close_queue(job, ACCTLINK_REVOCATION_REFUSED, ACCTLINK_EVENT_REVOCATION_GIVEN_UP,
-			"revocation_given_up");
+		return close_queue(
+			job, ACCTLINK_REVOCATION_REFUSED, ACCTLINK_EVENT_REVOCATION_GIVEN_UP, "revocation_given_up");
 	row->revoke_tries++;
 	row->revoke_at = next_try_at(job);
 	rc = al_links_commit(links, AL_LINK_MARK, &job->record, NULL, NULL, &err);
@@ -310,7 +313,8 @@ static enum al_step_result step_send(struct al_task *task)
 	if (!al_provider_can_revoke(job->provider))
 		return close_queue(job, ACCTLINK_REVOCATION_UNSUPPORTED, 0, "revocation_unsupported");
 	if (al_revoke_start(job->provider, &item->token, item->is_access ? "access_token" : "refresh_token", http_done,
-			job, NULL) != ACCTLINK_OK)
+		    job, NULL)
+		!= ACCTLINK_OK)
 		return al_go(task, STEP_NOTE);
 	return al_wait(task, STEP_READ);
 }
@@ -325,8 +329,9 @@ static enum al_step_result step_read(struct al_task *task)
 	job->retry_after_ms = detail.retry_after_ms;
 	al_http_result_clear(&job->http);
 	if (job->end == AL_REVOKE_REFUSED || job->end == AL_REVOKE_OPERATOR)
-		al_log(job->links->parts.log, ACCTLINK_LOG_ERROR, "link %s at %s: the provider refused a revocation: %s",
-			job->link_id, al_buf_text(&job->record.row.provider), detail.message);
+		al_log(job->links->parts.log, ACCTLINK_LOG_ERROR,
+			"link %s at %s: the provider refused a revocation: %s", job->link_id,
+			al_buf_text(&job->record.row.provider), detail.message);
 	al_token_answer_clear(&detail);
 	return al_go(task, STEP_NOTE);
 }
@@ -357,7 +362,8 @@ static enum al_step_result step_note(struct al_task *task)
 	job->refused = job->refused || job->end == AL_REVOKE_REFUSED;
 	al_kept_drop_revoke(kept, 0);
 	if (kept->revoke_count == 0)
-		return job->refused ? close_queue(job, ACCTLINK_REVOCATION_REFUSED, 0, "revocation_refused")
+		return job->refused
+			? close_queue(job, ACCTLINK_REVOCATION_REFUSED, 0, "revocation_refused")
 			: close_queue(job, ACCTLINK_REVOCATION_CONFIRMED, ACCTLINK_EVENT_REVOKED, "revoked");
 	job->record.row.revoke_at = next_try_at(job);
 	rc = al_links_commit(job->links, AL_LINK_SWAP, &job->record, NULL, NULL, &err);
@@ -366,14 +372,12 @@ static enum al_step_result step_note(struct al_task *task)
 	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : fail(job, rc, &err);
 }
 
-static const struct al_step revoke_steps[6] = {
-	[STEP_MARK] = { "mark", step_mark },
+static const struct al_step revoke_steps[6] = { [STEP_MARK] = { "mark", step_mark },
 	[STEP_TAKE] = { "take", step_take },
 	[STEP_READY] = { "ready", step_ready },
 	[STEP_SEND] = { "send", step_send },
 	[STEP_READ] = { "read", step_read },
-	[STEP_NOTE] = { "note", step_note }
-};
+	[STEP_NOTE] = { "note", step_note } };
 
 /* ---- entrances ------------------------------------------------------------------------ */
 
@@ -410,7 +414,8 @@ struct al_unlink_call *al_unlink_call_new(void)
 al_rc al_links_unlink(struct al_links *links, struct al_unlink_call *call, acctlink_error *err)
 {
 	struct revocation *job = revocation_new(links);
-	al_rc rc = job == NULL ? al_fail_memory(err) : al_call_begin(links->parts.calls, &call->call, release_unlink, err);
+	al_rc rc = job == NULL ? al_fail_memory(err)
+			       : al_call_begin(links->parts.calls, &call->call, release_unlink, err);
 
 	if (rc != ACCTLINK_OK) {
 		if (job != NULL)

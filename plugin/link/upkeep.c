@@ -73,8 +73,8 @@ static al_rc take_revocations(struct upkeep *upkeep, acctlink_error *err)
 {
 	struct al_link_visit visit = { .each = visit_revocation, .ctx = upkeep, .limit = REVOCATIONS_AT_ONCE };
 
-	return al_store_list_revocations(al_vault_store(upkeep->links->parts.vault),
-		al_now(upkeep->links->parts.clock).wall_ms, &visit, err);
+	return al_store_list_revocations(
+		al_vault_store(upkeep->links->parts.vault), al_now(upkeep->links->parts.clock).wall_ms, &visit, err);
 }
 
 static al_rc sweep(struct upkeep *upkeep, acctlink_error *err)

@@ -302,8 +302,8 @@ static al_rc add_headers(struct transfer *t, const struct al_http_request *reque
 
 	for (size_t i = 0; request->headers != NULL && request->headers[i] != NULL; i++) {
 		if (strpbrk(request->headers[i], "\r\n") != NULL)
-			return al_fail(err, ACCTLINK_INTERNAL, NULL,
-				"a request header holds a line break; nothing was sent");
+			return al_fail(
+				err, ACCTLINK_INTERNAL, NULL, "a request header holds a line break; nothing was sent");
 		added = added && add_header(t, request->headers[i]);
 	}
 	if (request->body.len > 0) {
@@ -331,8 +331,7 @@ static void transfer_free(struct transfer *t)
 	free(t);
 }
 
-static al_rc transfer_new(const struct al_http_request *request, struct transfer **out,
-	acctlink_error *err)
+static al_rc transfer_new(const struct al_http_request *request, struct transfer **out, acctlink_error *err)
 {
 	struct transfer *t = al_new(sizeof(*t));
 	CURLcode code;
@@ -353,8 +352,8 @@ static al_rc transfer_new(const struct al_http_request *request, struct transfer
 	if (code == CURLE_OK)
 		code = set_request(t, request);
 	if (code != CURLE_OK) {
-		rc = al_fail(err, code == CURLE_OUT_OF_MEMORY ? ACCTLINK_NO_MEMORY : ACCTLINK_INTERNAL,
-			"libcurl", "a request can't be set up: %s", curl_easy_strerror(code));
+		rc = al_fail(err, code == CURLE_OUT_OF_MEMORY ? ACCTLINK_NO_MEMORY : ACCTLINK_INTERNAL, "libcurl",
+			"a request can't be set up: %s", curl_easy_strerror(code));
 		goto failed;
 	}
 	*out = t;
@@ -512,7 +511,8 @@ static al_rc start_thread_locked(struct al_net *net, acctlink_error *err)
 	if (curl_multi_wakeup(net->multi) != CURLM_OK) {
 		(void)curl_multi_cleanup(net->multi);
 		net->multi = NULL;
-		return al_fail(err, ACCTLINK_INTERNAL, "libcurl", "libcurl can't be woken up; raise the limit of open files");
+		return al_fail(
+			err, ACCTLINK_INTERNAL, "libcurl", "libcurl can't be woken up; raise the limit of open files");
 	}
 	failed = al_thread_start(&net->thread, run, net);
 	if (failed != 0) {
@@ -527,8 +527,7 @@ static al_rc start_thread_locked(struct al_net *net, acctlink_error *err)
 
 /* ---- the room's door ----------------------------------------------------- */
 
-al_rc al_net_new(const struct al_log *log, const struct al_clock *clock, struct al_net **out,
-	acctlink_error *err)
+al_rc al_net_new(const struct al_log *log, const struct al_clock *clock, struct al_net **out, acctlink_error *err)
 {
 	struct al_net *net;
 
@@ -550,8 +549,7 @@ al_rc al_net_new(const struct al_log *log, const struct al_clock *clock, struct 
 }
 
 al_rc al_http_start(struct al_net *net, struct al_http_request *request,
-	void (*done)(void *ctx, struct al_http_result *result), void *ctx,
-	acctlink_error *err)
+	void (*done)(void *ctx, struct al_http_result *result), void *ctx, acctlink_error *err)
 {
 	struct transfer *t = NULL;
 	al_rc rc = al_url_check(request->url, NULL, err);
@@ -564,7 +562,7 @@ al_rc al_http_start(struct al_net *net, struct al_http_request *request,
 	t->done_ctx = ctx;
 	(void)pthread_mutex_lock(&net->lock);
 	rc = net->stop ? al_fail(err, ACCTLINK_SHUT_DOWN, NULL, "the network is shut down; nothing was sent")
-		: start_thread_locked(net, err);
+		       : start_thread_locked(net, err);
 	if (rc == ACCTLINK_OK) {
 		al_buf_move(&t->body, &request->body);
 		*net->queue_end = t;

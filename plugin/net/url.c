@@ -84,8 +84,8 @@ static al_rc check_parts(const char *url, const char *where, const char *shown, 
 	if (code == CURLUE_OUT_OF_MEMORY)
 		return al_fail_memory(err);
 	if (code != CURLUE_OK)
-		return al_fail(err, ACCTLINK_BAD_CONFIG, where, "the URL %s can't be used: %s",
-			shown, curl_url_strerror(code));
+		return al_fail(err, ACCTLINK_BAD_CONFIG, where, "the URL %s can't be used: %s", shown,
+			curl_url_strerror(code));
 	if (curl_strnequal(url, "http:", 5) && !al_url_is_plain(url))
 		return al_fail(err, ACCTLINK_BAD_CONFIG, where,
 			"the URL %s is not https; http is for 127.0.0.1, [::1] and localhost only", shown);

@@ -30,8 +30,7 @@ static void put_max_age(struct al_buf *url, int64_t max_age_ms)
 	put(url, "max_age", seconds);
 }
 
-static void put_parameters(struct al_buf *url, const struct al_provider_config *config,
-	const struct al_authorize *in)
+static void put_parameters(struct al_buf *url, const struct al_provider_config *config, const struct al_authorize *in)
 {
 	const struct al_config_pair *extra = config->authorize_parameters;
 
@@ -48,25 +47,24 @@ static void put_parameters(struct al_buf *url, const struct al_provider_config *
 	if (config->max_age_ms > 0)
 		put_max_age(url, config->max_age_ms);
 	if (config->institution_parameter != NULL && in->institution.len > 0)
-		(void)al_form_put_pair(url, config->institution_parameter, in->institution.data,
-			in->institution.len);
+		(void)al_form_put_pair(url, config->institution_parameter, in->institution.data, in->institution.len);
 	for (; extra != NULL && extra->name != NULL; extra++)
 		(void)al_form_put_pair(url, extra->name, extra->value, strlen(extra->value));
 }
 
-al_rc al_authorize_url(struct al_provider *provider, const struct al_authorize *in,
-	struct al_buf *url, acctlink_error *err)
+al_rc al_authorize_url(
+	struct al_provider *provider, const struct al_authorize *in, struct al_buf *url, acctlink_error *err)
 {
 	const struct al_provider_config *config = provider->config;
 	struct al_endpoints *endpoints;
 
 	if (config->institution_required && in->institution.len == 0)
-		return al_fail(err, ACCTLINK_BAD_ARGUMENT, config->where,
-			"provider %s needs an institution", config->name);
+		return al_fail(
+			err, ACCTLINK_BAD_ARGUMENT, config->where, "provider %s needs an institution", config->name);
 	endpoints = al_provider_endpoints(provider);
 	if (endpoints == NULL)
-		return al_fail(err, ACCTLINK_INTERNAL, config->where,
-			"provider %s: its endpoints are not known yet", config->name);
+		return al_fail(err, ACCTLINK_INTERNAL, config->where, "provider %s: its endpoints are not known yet",
+			config->name);
 	al_buf_clear(url);
 	put_endpoint(url, endpoints->authorization);
 	put_parameters(url, config, in);

@@ -27,8 +27,7 @@ static void put_pair(struct al_buf *pair, const struct al_provider_config *confi
 	(void)put(pair, al_buf_text(&config->client_secret), config->client_secret.len);
 }
 
-static al_rc put_basic(const struct al_provider_config *config, bool encode, struct al_buf *header,
-	acctlink_error *err)
+static al_rc put_basic(const struct al_provider_config *config, bool encode, struct al_buf *header, acctlink_error *err)
 {
 	size_t max = 3 * (strlen(config->client_id) + config->client_secret.len) + 1;
 	struct al_buf pair;
@@ -50,21 +49,18 @@ static al_rc put_basic(const struct al_provider_config *config, bool encode, str
 	return rc;
 }
 
-al_rc al_client_auth_add(const struct al_provider_config *config, enum al_client_auth method,
-	struct al_buf *body, struct al_buf *header, acctlink_error *err)
+al_rc al_client_auth_add(const struct al_provider_config *config, enum al_client_auth method, struct al_buf *body,
+	struct al_buf *header, acctlink_error *err)
 {
 	switch (method) {
 	case AL_AUTH_BASIC:
-	case AL_AUTH_BASIC_RAW:
-		return put_basic(config, method == AL_AUTH_BASIC, header, err);
+	case AL_AUTH_BASIC_RAW: return put_basic(config, method == AL_AUTH_BASIC, header, err);
 	case AL_AUTH_POST:
 		put_id(body, config);
-		(void)al_form_put_pair(body, "client_secret", al_buf_text(&config->client_secret),
-			config->client_secret.len);
+		(void)al_form_put_pair(
+			body, "client_secret", al_buf_text(&config->client_secret), config->client_secret.len);
 		break;
-	case AL_AUTH_NONE:
-		put_id(body, config);
-		break;
+	case AL_AUTH_NONE: put_id(body, config); break;
 	}
 	return body->failed ? al_fail_memory(err) : ACCTLINK_OK;
 }

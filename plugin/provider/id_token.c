@@ -76,7 +76,7 @@ static al_rc time_claim(const struct check *c, const char *name, bool required, 
 	*out = 0;
 	if (claim(c, name) == NULL)
 		return required ? al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "id_token refused: %s is missing", name)
-			: ACCTLINK_OK;
+				: ACCTLINK_OK;
 	if (!read_time(c->json, name, out))
 		return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
 			"id_token refused: %s is no number of seconds between 1970 and 9999", name);
@@ -86,8 +86,9 @@ static al_rc time_claim(const struct check *c, const char *name, bool required, 
 /* Both times are shown, for one of the two clocks is wrong. */
 static al_rc refuse_time(const struct check *c, const char *name, int64_t value, const char *what, acctlink_error *err)
 {
-	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "id_token refused: %s (%s %" PRId64
-		", our clock %" PRId64 ", clock_skew %" PRId64 " s): check this machine's clock",
+	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+		"id_token refused: %s (%s %" PRId64 ", our clock %" PRId64 ", clock_skew %" PRId64
+		" s): check this machine's clock",
 		what, name, value, c->wall_ms / 1000, c->config->clock_skew_ms / 1000);
 }
 
@@ -111,8 +112,10 @@ static al_rc check_issuer(const struct check *c, acctlink_error *err)
 	if (strcmp(iss, c->config->issuer) == 0)
 		return ACCTLINK_OK;
 	al_copy_printable(shown, sizeof(shown), iss, len);
-	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "id_token refused: iss is \"%s\", the configured "
-		"issuer is \"%.160s\"; they must match to the byte", shown, c->config->issuer);
+	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+		"id_token refused: iss is \"%s\", the configured "
+		"issuer is \"%.160s\"; they must match to the byte",
+		shown, c->config->issuer);
 }
 
 /* False if one of the list is not a string. */
@@ -152,8 +155,10 @@ static al_rc check_audience(const struct check *c, acctlink_error *err)
 		return refuse(err, "azp is not a string");
 	if (azp != NULL && strcmp(azp, c->config->client_id) != 0) {
 		al_copy_printable(shown, sizeof(shown), azp, len);
-		return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "id_token refused: azp is \"%s\", our "
-			"client_id is \"%.160s\"", shown, c->config->client_id);
+		return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+			"id_token refused: azp is \"%s\", our "
+			"client_id is \"%.160s\"",
+			shown, c->config->client_id);
 	}
 	if (others && azp == NULL)
 		return refuse(err, "aud names other clients as well, and no azp says that it was issued to us");
@@ -182,8 +187,7 @@ static al_rc check_issue_time(const struct check *c, acctlink_error *err)
 		return rc;
 	if (iat * 1000 > al_add_ms(c->wall_ms, c->config->clock_skew_ms))
 		return refuse_time(c, "iat", iat, "it was issued in the future", err);
-	if (!c->expect->refreshed
-		&& iat * 1000 + FIRST_TOKEN_AGE_MAX_MS + c->config->clock_skew_ms < c->wall_ms)
+	if (!c->expect->refreshed && iat * 1000 + FIRST_TOKEN_AGE_MAX_MS + c->config->clock_skew_ms < c->wall_ms)
 		return refuse_time(c, "iat", iat, "it was issued over an hour ago", err);
 	c->claims->issued_at = iat;
 	return ACCTLINK_OK;
@@ -224,12 +228,12 @@ static al_rc check_auth_time(const struct check *c, acctlink_error *err)
 
 	if (rc != ACCTLINK_OK)
 		return rc;
-	if (!expect->refreshed && max_age_ms > 0
-		&& at * 1000 + max_age_ms + c->config->clock_skew_ms < c->wall_ms)
+	if (!expect->refreshed && max_age_ms > 0 && at * 1000 + max_age_ms + c->config->clock_skew_ms < c->wall_ms)
 		return refuse_time(c, "auth_time", at, "the user signed in longer ago than max_age", err);
 	if (expect->refreshed && at != 0 && expect->auth_time != 0 && at != expect->auth_time)
-		return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "id_token refused: auth_time is %" PRId64
-			", that of the first token was %" PRId64, at, expect->auth_time);
+		return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+			"id_token refused: auth_time is %" PRId64 ", that of the first token was %" PRId64, at,
+			expect->auth_time);
 	c->claims->auth_time = at;
 	return ACCTLINK_OK;
 }
@@ -271,10 +275,9 @@ static al_rc check_subject(const struct check *c, acctlink_error *err)
 
 static al_rc check_claims(const struct check *c, acctlink_error *err)
 {
-	static al_rc (*const rules[])(const struct check *, acctlink_error *) = {
-		check_issuer, check_audience, check_expiry, check_issue_time, check_not_before,
-		check_nonce, check_auth_time, check_at_hash, check_subject
-	};
+	static al_rc (*const rules[])(const struct check *, acctlink_error *) = { check_issuer, check_audience,
+		check_expiry, check_issue_time, check_not_before, check_nonce, check_auth_time, check_at_hash,
+		check_subject };
 	al_rc rc = ACCTLINK_OK;
 
 	for (size_t i = 0; i < AL_COUNT(rules) && rc == ACCTLINK_OK; i++)
@@ -324,8 +327,8 @@ static enum al_id_verdict verdict_of(al_rc rc)
 	return rc == ACCTLINK_NO_MEMORY || rc == ACCTLINK_INTERNAL ? AL_ID_NO_KEY : AL_ID_BAD;
 }
 
-static enum al_id_verdict verify(struct al_provider *provider, const struct al_buf *token,
-	struct al_buf *payload, acctlink_error *err)
+static enum al_id_verdict verify(
+	struct al_provider *provider, const struct al_buf *token, struct al_buf *payload, acctlink_error *err)
 {
 	struct held_keys held = take_keys(provider);
 	enum al_id_verdict verdict = AL_ID_NO_KEY;
@@ -338,17 +341,13 @@ static enum al_id_verdict verify(struct al_provider *provider, const struct al_b
 	}
 	rc = al_jws_verify(held.jwks, allowed_algs(provider), token, payload, err);
 	switch (rc) {
-	case ACCTLINK_OK:
-		verdict = AL_ID_GOOD;
-		break;
-	case AL_ABSENT:
-		break;
+	case ACCTLINK_OK: verdict = AL_ID_GOOD; break;
+	case AL_ABSENT: break;
 	case AL_CONFLICT:
 		/* Providers have put a new key under an old name. */
 		verdict = held.may_refetch ? AL_ID_NO_KEY : AL_ID_BAD;
 		break;
-	default:
-		verdict = verdict_of(rc);
+	default: verdict = verdict_of(rc);
 	}
 	al_jwks_free(&held.jwks);
 	return verdict;
@@ -394,15 +393,10 @@ out:
 }
 
 enum al_id_verdict al_id_token_check(struct al_provider *provider, const struct al_buf *token,
-	const struct al_id_expect *expect, int64_t wall_ms, struct al_id_claims *claims,
-	acctlink_error *err)
+	const struct al_id_expect *expect, int64_t wall_ms, struct al_id_claims *claims, acctlink_error *err)
 {
 	struct check check = {
-		.config = provider->config,
-		.expect = expect,
-		.token = token,
-		.wall_ms = wall_ms,
-		.claims = claims
+		.config = provider->config, .expect = expect, .token = token, .wall_ms = wall_ms, .claims = claims
 	};
 	enum al_id_verdict verdict = check_token(provider, &check, err);
 
@@ -412,8 +406,8 @@ enum al_id_verdict al_id_token_check(struct al_provider *provider, const struct 
 		al_id_claims_clear(claims);
 	/* The operator compares with this section of the config. */
 	if (err != NULL && err->where[0] == '\0' && provider->config->where != NULL)
-		al_copy_printable(err->where, sizeof(err->where), provider->config->where,
-			strlen(provider->config->where));
+		al_copy_printable(
+			err->where, sizeof(err->where), provider->config->where, strlen(provider->config->where));
 	return verdict;
 }
 

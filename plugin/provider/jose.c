@@ -37,11 +37,8 @@ struct alg {
 };
 
 static const struct alg known_algs[] = {
-	{ "RS256", AL_ALG_RS256, "SHA256" },
-	{ "PS256", AL_ALG_PS256, "SHA256" },
-	{ "ES256", AL_ALG_ES256, "SHA256" },
-	{ "EdDSA", AL_ALG_EDDSA, "SHA512" },
-	{ "Ed25519", AL_ALG_EDDSA, "SHA512" } /* RFC 9864 */
+	{ "RS256", AL_ALG_RS256, "SHA256" }, { "PS256", AL_ALG_PS256, "SHA256" }, { "ES256", AL_ALG_ES256, "SHA256" },
+	{ "EdDSA", AL_ALG_EDDSA, "SHA512" }, { "Ed25519", AL_ALG_EDDSA, "SHA512" } /* RFC 9864 */
 };
 
 struct al_jwk {
@@ -158,11 +155,9 @@ static EVP_PKEY *import_p256(struct json_object *jwk)
 	struct al_buf x;
 	struct al_buf y;
 	bool good = read_binary(jwk, "x", EC_FIELD, &x);
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)),
-		OSSL_PARAM_construct_end()
-	};
+		OSSL_PARAM_construct_end() };
 
 	good = read_binary(jwk, "y", EC_FIELD, &y) && good && x.len == EC_FIELD && y.len == EC_FIELD;
 	if (good) {
@@ -192,11 +187,8 @@ struct key_kind {
 	EVP_PKEY *(*import)(struct json_object *jwk);
 };
 
-static const struct key_kind key_kinds[] = {
-	{ "RSA", NULL, AL_ALG_RS256 | AL_ALG_PS256, import_rsa },
-	{ "EC", "P-256", AL_ALG_ES256, import_p256 },
-	{ "OKP", "Ed25519", AL_ALG_EDDSA, import_ed25519 }
-};
+static const struct key_kind key_kinds[] = { { "RSA", NULL, AL_ALG_RS256 | AL_ALG_PS256, import_rsa },
+	{ "EC", "P-256", AL_ALG_ES256, import_p256 }, { "OKP", "Ed25519", AL_ALG_EDDSA, import_ed25519 } };
 
 static const struct key_kind *find_kind(struct json_object *jwk)
 {
@@ -206,8 +198,7 @@ static const struct key_kind *find_kind(struct json_object *jwk)
 	for (size_t i = 0; kty != NULL && i < AL_COUNT(key_kinds); i++) {
 		const struct key_kind *kind = &key_kinds[i];
 
-		if (strcmp(kind->kty, kty) == 0
-			&& (kind->crv == NULL || (crv != NULL && strcmp(kind->crv, crv) == 0)))
+		if (strcmp(kind->kty, kty) == 0 && (kind->crv == NULL || (crv != NULL && strcmp(kind->crv, crv) == 0)))
 			return kind;
 	}
 	return NULL;
@@ -374,7 +365,7 @@ struct jws {
 	acctlink_str signature;
 	acctlink_str signed_part;
 	const struct alg *alg;
-	char *kid; /* NULL: none */
+	char *kid;         /* NULL: none */
 	struct al_buf raw; /* the signature as EVP takes it */
 };
 
@@ -429,8 +420,10 @@ static al_rc choose_alg(struct jws *jws, struct json_object *header, acctlink_er
 	if (al_may_quote_secret(name, len, NULL, 0))
 		return refuse(err, "its alg is none at all");
 	al_copy_printable(shown, sizeof(shown), name, len);
-	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the token is refused: alg %s is not "
-		"supported (RS256, PS256, ES256, EdDSA are)", shown);
+	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+		"the token is refused: alg %s is not "
+		"supported (RS256, PS256, ES256, EdDSA are)",
+		shown);
 }
 
 static al_rc read_header_members(struct jws *jws, struct json_object *header, acctlink_error *err)
@@ -460,7 +453,7 @@ static al_rc read_header(struct jws *jws, const struct al_buf *token, acctlink_e
 	al_buf_init(&text, HEADER_MAX);
 	if (!al_base64url_decode(&text, jws->header.data, jws->header.len)) {
 		rc = text.failed ? no_room(&jws->header, HEADER_MAX, "its header is longer than 4 KiB", err)
-			: refuse(err, "its header is not base64url");
+				 : refuse(err, "its header is not base64url");
 		goto out;
 	}
 	header = al_json_parse(al_buf_text(&text), text.len, &why);
@@ -511,7 +504,7 @@ static al_rc read_signature(struct jws *jws, acctlink_error *err)
 		return refuse(err, "it is not signed");
 	if (!al_base64url_decode(&jws->raw, jws->signature.data, jws->signature.len))
 		return jws->raw.failed ? no_room(&jws->signature, SIGNATURE_MAX, "its signature is too long", err)
-			: refuse(err, "its signature is not base64url");
+				       : refuse(err, "its signature is not base64url");
 	/* Before anything is built of it: longer ones have overflowed elsewhere. */
 	if (jws->alg->bit == AL_ALG_ES256 && jws->raw.len != (size_t)2 * EC_FIELD)
 		return refuse(err, "an ES256 signature has 64 bytes, this one has not");
@@ -545,13 +538,16 @@ static al_rc verify_with(EVP_PKEY *key, const struct jws *jws, acctlink_error *e
 	EVP_PKEY_CTX *ctx = NULL; /* md's */
 	al_rc rc = AL_CONFLICT;
 
-	if (md == NULL || EVP_DigestVerifyInit_ex(md, &ctx, alg == AL_ALG_EDDSA ? NULL : "SHA256", NULL, NULL, key, NULL) != 1
+	if (md == NULL
+		|| EVP_DigestVerifyInit_ex(md, &ctx, alg == AL_ALG_EDDSA ? NULL : "SHA256", NULL, NULL, key, NULL) != 1
 		|| !set_padding(ctx, alg))
-		rc = al_fail(err, ACCTLINK_INTERNAL, NULL, "OpenSSL could not begin to check a signature (%s)", jws->alg->name);
+		rc = al_fail(err, ACCTLINK_INTERNAL, NULL, "OpenSSL could not begin to check a signature (%s)",
+			jws->alg->name);
 	/* OpenSSL takes a PSS signature with its leading zeros cut off. */
 	else if ((!is_rsa || (int)jws->raw.len == EVP_PKEY_get_size(key))
 		&& EVP_DigestVerify(md, (const unsigned char *)jws->raw.data, jws->raw.len,
-			(const unsigned char *)jws->signed_part.data, jws->signed_part.len) == 1)
+			   (const unsigned char *)jws->signed_part.data, jws->signed_part.len)
+			== 1)
 		rc = ACCTLINK_OK;
 	else if (ran_out_of_memory())
 		rc = al_fail_memory(err);
@@ -566,18 +562,23 @@ static al_rc no_key(const struct al_jwks *keys, const struct jws *jws, bool name
 	if (jws->kid != NULL)
 		al_copy_printable(kid, sizeof(kid), jws->kid, strlen(jws->kid));
 	if (tried) {
-		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the %s signature of the token does not "
-			"verify with the provider's key (kid \"%s\")", jws->alg->name, kid);
+		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+			"the %s signature of the token does not "
+			"verify with the provider's key (kid \"%s\")",
+			jws->alg->name, kid);
 		return AL_CONFLICT;
 	}
 	if (named) {
-		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the token is signed with %s, for which "
-			"the provider's key \"%s\" is not meant", jws->alg->name, kid);
+		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+			"the token is signed with %s, for which "
+			"the provider's key \"%s\" is not meant",
+			jws->alg->name, kid);
 		return AL_CONFLICT;
 	}
-	(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the provider's JWKS has no %s key for the token "
-		"(kid \"%s\"); of its keys %zu are usable, %zu are not", jws->alg->name, kid,
-		keys->count, keys->left_out);
+	(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+		"the provider's JWKS has no %s key for the token "
+		"(kid \"%s\"); of its keys %zu are usable, %zu are not",
+		jws->alg->name, kid, keys->count, keys->left_out);
 	return AL_ABSENT;
 }
 
@@ -607,12 +608,14 @@ static al_rc check_alg_allowed(const struct jws *jws, unsigned algs, acctlink_er
 {
 	if ((jws->alg->bit & algs) != 0)
 		return ACCTLINK_OK;
-	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "the token is refused: it is signed with %s, "
-		"which neither the config nor the metadata allows", jws->alg->name);
+	return al_fail(err, ACCTLINK_BAD_PROVIDER, NULL,
+		"the token is refused: it is signed with %s, "
+		"which neither the config nor the metadata allows",
+		jws->alg->name);
 }
 
-al_rc al_jws_verify(const struct al_jwks *keys, unsigned algs, const struct al_buf *token,
-	struct al_buf *payload, acctlink_error *err)
+al_rc al_jws_verify(const struct al_jwks *keys, unsigned algs, const struct al_buf *token, struct al_buf *payload,
+	acctlink_error *err)
 {
 	struct jws jws = { 0 };
 	al_rc rc;
@@ -635,8 +638,7 @@ al_rc al_jws_verify(const struct al_jwks *keys, unsigned algs, const struct al_b
 	return rc;
 }
 
-al_rc al_jws_half_hash(const struct al_buf *token, const struct al_buf *of, struct al_buf *out,
-	acctlink_error *err)
+al_rc al_jws_half_hash(const struct al_buf *token, const struct al_buf *of, struct al_buf *out, acctlink_error *err)
 {
 	unsigned char hash[EVP_MAX_MD_SIZE];
 	size_t len = 0;

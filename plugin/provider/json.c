@@ -303,8 +303,8 @@ static bool read_member(struct reader *r, struct json_object *object)
 	return good;
 }
 
-static bool read_items(struct reader *r, char close, struct json_object *into,
-	bool (*read_one)(struct reader *, struct json_object *))
+static bool read_items(
+	struct reader *r, char close, struct json_object *into, bool (*read_one)(struct reader *, struct json_object *))
 {
 	if (into == NULL)
 		return stop_for_memory(r);
@@ -343,18 +343,11 @@ static bool read_value(struct reader *r, struct json_object **out)
 		*out = json_object_new_array();
 		good = read_items(r, ']', *out, read_item);
 		break;
-	case '"':
-		good = read_string_value(r, out);
-		break;
+	case '"': good = read_string_value(r, out); break;
 	case 't':
-	case 'f':
-		good = read_boolean(r, out);
-		break;
-	case 'n':
-		good = take_word(r, "null") || stop(r, "an unknown word");
-		break;
-	default:
-		good = read_number(r, out);
+	case 'f': good = read_boolean(r, out); break;
+	case 'n': good = take_word(r, "null") || stop(r, "an unknown word"); break;
+	default: good = read_number(r, out);
 	}
 	if (!good)
 		al_json_free(out);
@@ -387,8 +380,8 @@ struct json_object *al_json_parse(const char *text, size_t len, acctlink_error *
 	if (reader.no_memory)
 		(void)al_fail_memory(err);
 	else
-		(void)al_fail(err, ACCTLINK_BAD_PROVIDER, NULL, "not strict JSON: %s (byte %zu)",
-			reader.why, reader.at);
+		(void)al_fail(
+			err, ACCTLINK_BAD_PROVIDER, NULL, "not strict JSON: %s (byte %zu)", reader.why, reader.at);
 	al_json_free(&object);
 	return NULL;
 }
@@ -400,10 +393,7 @@ static void wipe_strings(struct json_object *value)
 	struct lh_entry *entry;
 
 	switch (json_object_get_type(value)) {
-	case json_type_object:
-		lh_foreach(json_object_get_object(value), entry)
-			wipe_strings(lh_entry_v(entry));
-		break;
+	case json_type_object: lh_foreach(json_object_get_object(value), entry) wipe_strings(lh_entry_v(entry)); break;
 	case json_type_array:
 		for (size_t i = 0; i < json_object_array_length(value); i++)
 			wipe_strings(json_object_array_get_idx(value, i));
@@ -411,8 +401,7 @@ static void wipe_strings(struct json_object *value)
 	case json_type_string:
 		al_wipe((char *)json_object_get_string(value), (size_t)json_object_get_string_len(value));
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -467,14 +456,9 @@ bool al_json_int(struct json_object *object, const char *name, bool numeric_stri
 	if (!json_object_object_get_ex(object, name, &value))
 		return false;
 	switch (json_object_get_type(value)) {
-	case json_type_int:
-		*out = json_object_get_int64(value);
-		return true;
-	case json_type_double:
-		return int_from_double(json_object_get_double(value), out);
-	case json_type_string:
-		return numeric_strings && int_from_text(json_object_get_string(value), out);
-	default:
-		return false;
+	case json_type_int: *out = json_object_get_int64(value); return true;
+	case json_type_double: return int_from_double(json_object_get_double(value), out);
+	case json_type_string: return numeric_strings && int_from_text(json_object_get_string(value), out);
+	default: return false;
 	}
 }

@@ -46,8 +46,7 @@ void al_endpoints_unref(struct al_endpoints **endpoints)
 bool al_provider_can_revoke(struct al_provider *provider)
 {
 	struct al_endpoints *endpoints = al_provider_endpoints(provider);
-	bool can = endpoints != NULL ? endpoints->revocation != NULL
-		: provider->config->revocation_endpoint != NULL;
+	bool can = endpoints != NULL ? endpoints->revocation != NULL : provider->config->revocation_endpoint != NULL;
 
 	al_endpoints_unref(&endpoints);
 	return can;
@@ -64,8 +63,8 @@ bool al_provider_sends_iss(struct al_provider *provider)
 
 /* Metadata may not send our secrets over plain HTTP, unless the issuer itself
  * is a plain one on loopback. */
-static al_rc check_discovered(const struct al_provider_config *config, const char *name,
-	const char *url, acctlink_error *err)
+static al_rc check_discovered(
+	const struct al_provider_config *config, const char *name, const char *url, acctlink_error *err)
 {
 	if (al_url_check(url, name, NULL) != ACCTLINK_OK
 		|| (al_url_is_plain(url) && !al_url_is_plain(config->issuer))) {
@@ -80,8 +79,7 @@ static al_rc check_discovered(const struct al_provider_config *config, const cha
 
 /* The configured address, else the discovered one. */
 static al_rc take_endpoint(const struct al_provider_config *config, const char *configured,
-	struct json_object *metadata, const char *name, bool required, char **out,
-	acctlink_error *err)
+	struct json_object *metadata, const char *name, bool required, char **out, acctlink_error *err)
 {
 	size_t len = 0;
 	const char *url = configured;
@@ -97,8 +95,8 @@ static al_rc take_endpoint(const struct al_provider_config *config, const char *
 		if (!required)
 			return ACCTLINK_OK;
 		if (metadata == NULL)
-			return al_fail(err, ACCTLINK_BAD_CONFIG, config->where,
-				"provider %s: %s is missing", config->name, name);
+			return al_fail(err, ACCTLINK_BAD_CONFIG, config->where, "provider %s: %s is missing",
+				config->name, name);
 		return al_fail(err, ACCTLINK_BAD_PROVIDER, config->issuer,
 			"the provider's metadata has no %s: set it in the config", name);
 	}
@@ -144,8 +142,7 @@ static al_rc take_algs(const struct al_provider_config *config, struct json_obje
 	return ACCTLINK_OK;
 }
 
-static al_rc check_pkce(const struct al_provider_config *config, struct json_object *metadata,
-	acctlink_error *err)
+static al_rc check_pkce(const struct al_provider_config *config, struct json_object *metadata, acctlink_error *err)
 {
 	struct json_object *list = NULL;
 
@@ -170,19 +167,18 @@ static al_rc fill_endpoints(const struct al_provider_config *config, struct json
 {
 	al_rc rc;
 
-	endpoints->iss_parameter = metadata_flag(metadata,
-		"authorization_response_iss_parameter_supported");
-	rc = take_endpoint(config, config->authorization_endpoint, metadata, "authorization_endpoint",
-		true, &endpoints->authorization, err);
+	endpoints->iss_parameter = metadata_flag(metadata, "authorization_response_iss_parameter_supported");
+	rc = take_endpoint(config, config->authorization_endpoint, metadata, "authorization_endpoint", true,
+		&endpoints->authorization, err);
 	if (rc == ACCTLINK_OK)
-		rc = take_endpoint(config, config->token_endpoint, metadata, "token_endpoint",
-			true, &endpoints->token, err);
+		rc = take_endpoint(
+			config, config->token_endpoint, metadata, "token_endpoint", true, &endpoints->token, err);
 	if (rc == ACCTLINK_OK)
-		rc = take_endpoint(config, config->revocation_endpoint, metadata, "revocation_endpoint",
-			false, &endpoints->revocation, err);
+		rc = take_endpoint(config, config->revocation_endpoint, metadata, "revocation_endpoint", false,
+			&endpoints->revocation, err);
 	if (rc == ACCTLINK_OK)
-		rc = take_endpoint(config, config->jwks_uri, metadata, "jwks_uri",
-			config->id_token_expected, &endpoints->jwks, err);
+		rc = take_endpoint(config, config->jwks_uri, metadata, "jwks_uri", config->id_token_expected,
+			&endpoints->jwks, err);
 	if (rc == ACCTLINK_OK)
 		rc = take_algs(config, metadata, endpoints, err);
 	if (rc == ACCTLINK_OK)
@@ -215,32 +211,33 @@ static bool is_passing(int status)
 }
 
 /* OK if a document came; what is in it is judged elsewhere. */
-static al_rc check_arrival(const struct al_provider_config *config, const char *what,
-	const char *where, const struct al_http_result *result, acctlink_error *err)
+static al_rc check_arrival(const struct al_provider_config *config, const char *what, const char *where,
+	const struct al_http_result *result, acctlink_error *err)
 {
 	int status = result->status;
 	al_rc rc;
 
 	if (result->too_large)
-		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, where, "the %s is larger than %zu bytes",
-			what, DOCUMENT_MAX);
+		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, where, "the %s is larger than %zu bytes", what, DOCUMENT_MAX);
 	else if (result->end != AL_HTTP_ANSWER)
-		rc = al_fail(err, ACCTLINK_PROVIDER_DOWN, where, "the %s could not be fetched: %s",
-			what, result->reason);
+		rc = al_fail(
+			err, ACCTLINK_PROVIDER_DOWN, where, "the %s could not be fetched: %s", what, result->reason);
 	else if (status == 200)
 		return ACCTLINK_OK;
 	else if (status >= 300 && status < 400)
-		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, where, "HTTP %d: the %s is redirected to %s, "
-			"which is not followed: correct its address in the config", status, what,
-			result->location);
+		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, where,
+			"HTTP %d: the %s is redirected to %s, "
+			"which is not followed: correct its address in the config",
+			status, what, result->location);
 	else
-		rc = al_fail(err, is_passing(status) ? ACCTLINK_PROVIDER_DOWN : ACCTLINK_BAD_PROVIDER,
-			where, "HTTP %d in place of the %s", status, what);
+		rc = al_fail(err, is_passing(status) ? ACCTLINK_PROVIDER_DOWN : ACCTLINK_BAD_PROVIDER, where,
+			"HTTP %d in place of the %s", status, what);
 	if (err != NULL) {
 		err->http_status = status;
 		if (result->retry_after_ms > 0)
 			err->retry_after_ms = result->retry_after_ms < config->retry_after_cap_ms
-				? result->retry_after_ms : config->retry_after_cap_ms;
+				? result->retry_after_ms
+				: config->retry_after_cap_ms;
 	}
 	return rc;
 }
@@ -307,8 +304,8 @@ static void tell_waiters(struct al_wait *wait, al_rc rc, const acctlink_error *e
 
 static void log_failure(struct al_provider *provider, const acctlink_error *err)
 {
-	al_log(provider->log, ACCTLINK_LOG_WARNING, "provider %s: %s (%s)", provider->config->name,
-		err->message, err->where);
+	al_log(provider->log, ACCTLINK_LOG_WARNING, "provider %s: %s (%s)", provider->config->name, err->message,
+		err->where);
 }
 
 /* ---- discovery ------------------------------------------------------------ */
@@ -330,8 +327,7 @@ static char *metadata_url(const char *issuer)
 	return url;
 }
 
-static al_rc check_issuer(const struct al_provider_config *config, struct json_object *metadata,
-	acctlink_error *err)
+static al_rc check_issuer(const struct al_provider_config *config, struct json_object *metadata, acctlink_error *err)
 {
 	size_t len = 0;
 	const char *issuer = al_json_string(metadata, "issuer", &len);
@@ -340,13 +336,14 @@ static al_rc check_issuer(const struct al_provider_config *config, struct json_o
 	if (issuer != NULL && strcmp(issuer, config->issuer) == 0)
 		return ACCTLINK_OK;
 	al_copy_printable(shown, sizeof(shown), issuer == NULL ? "" : issuer, len);
-	return al_fail(err, ACCTLINK_BAD_PROVIDER, config->where, "the metadata of provider %s names "
-		"the issuer \"%s\", the config \"%s\": they must be equal to the byte", config->name,
-		shown, config->issuer);
+	return al_fail(err, ACCTLINK_BAD_PROVIDER, config->where,
+		"the metadata of provider %s names "
+		"the issuer \"%s\", the config \"%s\": they must be equal to the byte",
+		config->name, shown, config->issuer);
 }
 
-static al_rc read_metadata(struct al_provider *provider, const struct al_http_result *result,
-	struct al_endpoints **out, acctlink_error *err)
+static al_rc read_metadata(struct al_provider *provider, const struct al_http_result *result, struct al_endpoints **out,
+	acctlink_error *err)
 {
 	const struct al_provider_config *config = provider->config;
 	struct json_object *metadata;
@@ -366,8 +363,8 @@ static al_rc read_metadata(struct al_provider *provider, const struct al_http_re
 	return rc;
 }
 
-static void end_discovery(struct al_provider *provider, struct al_endpoints *fresh, al_rc rc,
-	const acctlink_error *err, const struct al_wait *own)
+static void end_discovery(struct al_provider *provider, struct al_endpoints *fresh, al_rc rc, const acctlink_error *err,
+	const struct al_wait *own)
 {
 	int64_t now = al_now(provider->clock).boot_ms;
 	struct al_endpoints *old = NULL;
@@ -404,8 +401,7 @@ static void discovery_done(void *ctx, struct al_http_result *result)
 	al_provider_unref(&provider);
 }
 
-static al_rc start_discovery(struct al_provider *provider, const struct al_wait *own,
-	acctlink_error *err)
+static al_rc start_discovery(struct al_provider *provider, const struct al_wait *own, acctlink_error *err)
 {
 	char *url = metadata_url(provider->config->issuer);
 	acctlink_error why;
@@ -425,12 +421,12 @@ static al_rc start_discovery(struct al_provider *provider, const struct al_wait 
 /* Whether the known endpoints should be looked up anew, behind the callers' backs. */
 static bool is_stale_locked(const struct al_provider *provider, int64_t now)
 {
-	return provider->config->discovery && !provider->discovery_running
-		&& now >= provider->endpoints_until && now >= provider->next_discovery_at;
+	return provider->config->discovery && !provider->discovery_running && now >= provider->endpoints_until
+		&& now >= provider->next_discovery_at;
 }
 
-static al_rc join_discovery_locked(struct al_provider *provider, struct al_wait *wait, int64_t now,
-	bool *start, acctlink_error *err)
+static al_rc join_discovery_locked(
+	struct al_provider *provider, struct al_wait *wait, int64_t now, bool *start, acctlink_error *err)
 {
 	if (!provider->discovery_running && now < provider->next_discovery_at) {
 		if (err != NULL)
@@ -459,15 +455,14 @@ al_rc al_provider_ready(struct al_provider *provider, struct al_wait *wait, acct
 	if (!start)
 		return rc;
 	/* A failed look-up leaves known endpoints in force. */
-	started = start_discovery(provider, rc == AL_PENDING ? wait : NULL,
-		rc == AL_PENDING ? err : NULL);
+	started = start_discovery(provider, rc == AL_PENDING ? wait : NULL, rc == AL_PENDING ? err : NULL);
 	return started != ACCTLINK_OK && rc == AL_PENDING ? started : rc;
 }
 
 /* ---- keys ------------------------------------------------------------------ */
 
-static al_rc read_keys(struct al_provider *provider, const struct al_http_result *result,
-	struct al_jwks **out, acctlink_error *err)
+static al_rc read_keys(
+	struct al_provider *provider, const struct al_http_result *result, struct al_jwks **out, acctlink_error *err)
 {
 	const struct al_provider_config *config = provider->config;
 	struct al_jwks *keys = NULL;
@@ -478,8 +473,8 @@ static al_rc read_keys(struct al_provider *provider, const struct al_http_result
 		rc = al_jwks_parse(al_buf_text(&result->body), result->body.len, &keys, err);
 	if (rc == ACCTLINK_OK && al_jwks_count(keys) == 0) {
 		al_jwks_free(&keys);
-		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, config->where,
-			"the JWKS of provider %s has no usable key", config->name);
+		rc = al_fail(err, ACCTLINK_BAD_PROVIDER, config->where, "the JWKS of provider %s has no usable key",
+			config->name);
 	}
 	*out = keys;
 	return rc;
@@ -495,13 +490,13 @@ static void keep_keys_locked(struct al_provider *provider, int64_t now, int64_t 
 	provider->keys_fetched_at = now;
 	provider->keys_until = al_add_ms(now, life);
 	/* Keys that have ended may be fetched at once, whatever the interval. */
-	provider->next_keys_at = al_add_ms(now,
-		config->jwks_min_interval_ms < life ? config->jwks_min_interval_ms : life);
+	provider->next_keys_at = al_add_ms(
+		now, config->jwks_min_interval_ms < life ? config->jwks_min_interval_ms : life);
 }
 
 /* fresh: NULL after a failure, which leaves the keys at hand as they are. */
-static void end_keys(struct al_provider *provider, struct al_jwks *fresh, int64_t max_age_ms,
-	al_rc rc, const acctlink_error *err, const struct al_wait *own)
+static void end_keys(struct al_provider *provider, struct al_jwks *fresh, int64_t max_age_ms, al_rc rc,
+	const acctlink_error *err, const struct al_wait *own)
 {
 	int64_t now = al_now(provider->clock).boot_ms;
 	struct al_jwks *old = NULL;
@@ -537,8 +532,7 @@ static void keys_done(void *ctx, struct al_http_result *result)
 	al_provider_unref(&provider);
 }
 
-static al_rc start_keys(struct al_provider *provider, const char *url, const struct al_wait *own,
-	acctlink_error *err)
+static al_rc start_keys(struct al_provider *provider, const char *url, const struct al_wait *own, acctlink_error *err)
 {
 	acctlink_error why;
 	al_rc rc;

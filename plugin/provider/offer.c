@@ -43,7 +43,8 @@ static void compare(struct al_buf *advice, struct json_object *metadata, const c
 
 static const char *auth_name(enum al_client_auth method)
 {
-	static const char *const names[] = { "client_secret_basic", "client_secret_basic", "client_secret_post", "none" };
+	static const char *const names[] = { "client_secret_basic", "client_secret_basic", "client_secret_post",
+		"none" };
 
 	return names[method];
 }
@@ -76,8 +77,8 @@ static void compare_auth(struct al_buf *advice, const struct al_provider_config 
 		"revoke_auth");
 }
 
-al_rc al_offer_compare(const struct al_provider_config *config, struct json_object *metadata, char **advice,
-	acctlink_error *err)
+al_rc al_offer_compare(
+	const struct al_provider_config *config, struct json_object *metadata, char **advice, acctlink_error *err)
 {
 	struct al_buf text;
 	al_rc rc = ACCTLINK_OK;
@@ -136,8 +137,8 @@ al_rc al_provider_facts(struct al_provider *provider, struct al_facts *facts, ac
 	facts->algs = endpoints->algs;
 	done = copy(&facts->authorization_endpoint, endpoints->authorization)
 		&& copy(&facts->token_endpoint, endpoints->token)
-		&& copy(&facts->revocation_endpoint, endpoints->revocation)
-		&& copy(&facts->jwks_uri, endpoints->jwks) && copy(&facts->advice, endpoints->advice);
+		&& copy(&facts->revocation_endpoint, endpoints->revocation) && copy(&facts->jwks_uri, endpoints->jwks)
+		&& copy(&facts->advice, endpoints->advice);
 	al_jwks_free(&keys);
 	al_endpoints_unref(&endpoints);
 	if (done)

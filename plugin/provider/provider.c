@@ -8,16 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-al_rc al_provider_new(const struct al_provider_config *config, struct al_net *net,
-	const struct al_log *log, const struct al_clock *clock, struct al_provider **out,
-	acctlink_error *err)
+al_rc al_provider_new(const struct al_provider_config *config, struct al_net *net, const struct al_log *log,
+	const struct al_clock *clock, struct al_provider **out, acctlink_error *err)
 {
 	struct al_provider *provider;
 	al_rc rc = ACCTLINK_OK;
 
 	if (config->discovery && config->issuer == NULL)
-		return al_fail(err, ACCTLINK_BAD_CONFIG, config->where,
-			"provider %s: discovery needs an issuer", config->name);
+		return al_fail(err, ACCTLINK_BAD_CONFIG, config->where, "provider %s: discovery needs an issuer",
+			config->name);
 	provider = al_new(sizeof(*provider));
 	if (provider == NULL)
 		return al_fail_memory(err);
@@ -67,8 +66,7 @@ const struct al_provider_config *al_provider_config(const struct al_provider *pr
 	return provider->config;
 }
 
-al_rc al_provider_fingerprint(const struct al_provider *provider, unsigned char out[32],
-	acctlink_error *err)
+al_rc al_provider_fingerprint(const struct al_provider *provider, unsigned char out[32], acctlink_error *err)
 {
 	const struct al_provider_config *config = provider->config;
 	/* The kind is packed as well: an issuer may look like a token endpoint. */

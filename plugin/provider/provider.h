@@ -12,15 +12,14 @@
 
 struct al_provider;
 
-al_rc al_provider_new(const struct al_provider_config *config, struct al_net *net,
-	const struct al_log *log, const struct al_clock *clock, struct al_provider **out,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_provider_new(const struct al_provider_config *config, struct al_net *net, const struct al_log *log,
+	const struct al_clock *clock, struct al_provider **out, acctlink_error *err) AL_MUST_USE;
 struct al_provider *al_provider_ref(struct al_provider *provider);
 void al_provider_unref(struct al_provider **provider);
 const struct al_provider_config *al_provider_config(const struct al_provider *provider);
 /* Issuer (or token endpoint), client_id: who a stored refresh token belongs to. */
-al_rc al_provider_fingerprint(const struct al_provider *provider, unsigned char out[32],
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_provider_fingerprint(
+	const struct al_provider *provider, unsigned char out[32], acctlink_error *err) AL_MUST_USE;
 
 /* ---- metadata.c: discovery (RFC 8414, OpenID Connect Discovery) and JWKS --- */
 /* The waiter's own, untouched until done ran. done runs once, after AL_PENDING
@@ -29,7 +28,7 @@ al_rc al_provider_fingerprint(const struct al_provider *provider, unsigned char 
 struct al_wait {
 	void (*done)(void *ctx);
 	void *ctx;
-	al_rc rc;             /* set before done */
+	al_rc rc; /* set before done */
 	acctlink_error err;
 	struct al_wait *next; /* the provider's lock */
 };
@@ -56,7 +55,7 @@ struct al_facts {
 	char *jwks_uri;            /* NULL: none */
 	size_t keys;               /* at hand, that can verify an id_token */
 	unsigned algs;             /* AL_ALG_ bits that are accepted */
-	char *advice;              /* what the config uses and the metadata does not offer: a sentence a line; may be NULL */
+	char *advice; /* what the config uses and the metadata does not offer: a sentence a line; may be NULL */
 };
 al_rc al_provider_facts(struct al_provider *provider, struct al_facts *facts, acctlink_error *err) AL_MUST_USE;
 void al_facts_clear(struct al_facts *facts);
@@ -71,8 +70,8 @@ struct al_authorize {
 	acctlink_str institution;
 };
 /* After al_provider_ready. url is the caller's, initialized: its max bounds it. */
-al_rc al_authorize_url(struct al_provider *provider, const struct al_authorize *in,
-	struct al_buf *url, acctlink_error *err) AL_MUST_USE;
+al_rc al_authorize_url(struct al_provider *provider, const struct al_authorize *in, struct al_buf *url,
+	acctlink_error *err) AL_MUST_USE;
 
 /* ---- token_endpoint.c ------------------------------------------------------ */
 /* A token may be 1 MiB at most; a whole answer 4 MiB. */
@@ -82,9 +81,9 @@ al_rc al_authorize_url(struct al_provider *provider, const struct al_authorize *
 struct al_token_set {
 	struct al_buf access_token;
 	struct al_buf id_token;
-	struct al_buf refresh_token; /* empty: none came, keep the old one */
-	struct al_buf scope;         /* empty: as asked */
-	int64_t expires_in_ms;       /* -1: absent or unusable */
+	struct al_buf refresh_token;   /* empty: none came, keep the old one */
+	struct al_buf scope;           /* empty: as asked */
+	int64_t expires_in_ms;         /* -1: absent or unusable */
 	int64_t refresh_expires_in_ms; /* refresh_token_expires_in and its kin; -1 */
 };
 void al_token_set_init(struct al_token_set *set);
@@ -94,18 +93,17 @@ enum al_grant { AL_GRANT_CODE, AL_GRANT_REFRESH };
 
 struct al_token_request {
 	enum al_grant grant;
-	const struct al_buf *code;         /* AL_GRANT_CODE */
-	const char *redirect_uri;          /* AL_GRANT_CODE: the flow's own, byte for byte */
-	const struct al_buf *code_verifier;/* AL_GRANT_CODE; empty: no PKCE */
-	const struct al_buf *refresh_token;/* AL_GRANT_REFRESH */
+	const struct al_buf *code;          /* AL_GRANT_CODE */
+	const char *redirect_uri;           /* AL_GRANT_CODE: the flow's own, byte for byte */
+	const struct al_buf *code_verifier; /* AL_GRANT_CODE; empty: no PKCE */
+	const struct al_buf *refresh_token; /* AL_GRANT_REFRESH */
 	bool (*may_send)(void *ctx);
 	void *may_send_ctx;
 };
 /* After al_provider_ready. Copies what it needs; done runs once on the net
  * thread if OK is returned, and moves the result out to al_token_read later. */
 al_rc al_token_start(struct al_provider *provider, const struct al_token_request *request,
-	void (*done)(void *ctx, struct al_http_result *result), void *ctx,
-	acctlink_error *err) AL_MUST_USE;
+	void (*done)(void *ctx, struct al_http_result *result), void *ctx, acctlink_error *err) AL_MUST_USE;
 
 /* What an attempt ended in: the rows of doc/refresh.md. */
 enum al_answer_class {
@@ -119,22 +117,21 @@ enum al_answer_class {
 };
 struct al_token_answer {
 	enum al_answer_class kind;
-	struct al_token_set set;   /* with AL_ANSWER_SET */
+	struct al_token_set set; /* with AL_ANSWER_SET */
 	int http_status;
-	char provider_code[64];    /* the OAuth error, or our word for it */
-	int64_t retry_after_ms;    /* capped; -1 if none */
-	char message[256];         /* for people; no secrets: text of the provider is not quoted
+	char provider_code[64]; /* the OAuth error, or our word for it */
+	int64_t retry_after_ms; /* capped; -1 if none */
+	char message[256];      /* for people; no secrets: text of the provider is not quoted
 	                              beyond code and a bounded, scrubbed description */
 };
 /* Classifies and parses. Never fails: what can't be read is a class as well. */
-void al_token_read(struct al_provider *provider, const struct al_token_request *request,
-	struct al_http_result *result, struct al_token_answer *answer);
+void al_token_read(struct al_provider *provider, const struct al_token_request *request, struct al_http_result *result,
+	struct al_token_answer *answer);
 void al_token_answer_clear(struct al_token_answer *answer);
 
 /* RFC 7009. token_type_hint is refresh_token or access_token. */
 al_rc al_revoke_start(struct al_provider *provider, const struct al_buf *token, const char *hint,
-	void (*done)(void *ctx, struct al_http_result *result), void *ctx,
-	acctlink_error *err) AL_MUST_USE;
+	void (*done)(void *ctx, struct al_http_result *result), void *ctx, acctlink_error *err) AL_MUST_USE;
 enum al_revoke_end {
 	AL_REVOKE_CONFIRMED, /* 2xx */
 	AL_REVOKE_REFUSED,   /* 4xx that a retry won't change (unsupported_token_type, invalid_request) */
@@ -148,30 +145,29 @@ enum al_revoke_end al_revoke_read(struct al_provider *provider, const struct al_
 
 /* ---- id_token.c: OpenID Connect Core 3.1.3.7 and 12.2 ---------------------- */
 struct al_id_expect {
-	bool refreshed;           /* 12.2 instead of 3.1.3.7 */
-	const char *nonce;        /* the flow's; NULL if none was sent */
-	const char *subject;      /* refreshed, or renewing: must be equal; NULL: any */
-	int64_t auth_time;        /* refreshed: of the first, seconds; 0: unknown */
+	bool refreshed;                    /* 12.2 instead of 3.1.3.7 */
+	const char *nonce;                 /* the flow's; NULL if none was sent */
+	const char *subject;               /* refreshed, or renewing: must be equal; NULL: any */
+	int64_t auth_time;                 /* refreshed: of the first, seconds; 0: unknown */
 	const struct al_buf *access_token; /* for at_hash; empty: not checked */
 };
 enum al_id_verdict {
 	AL_ID_GOOD,
-	AL_ID_NO_KEY,         /* no key at hand fits: al_provider_fetch_keys, then again */
-	AL_ID_OTHER_SUBJECT,  /* all else is good */
-	AL_ID_BAD             /* err says which rule and both values */
+	AL_ID_NO_KEY,        /* no key at hand fits: al_provider_fetch_keys, then again */
+	AL_ID_OTHER_SUBJECT, /* all else is good */
+	AL_ID_BAD            /* err says which rule and both values */
 };
 struct al_id_claims {
 	struct al_buf subject;
-	int64_t expires_at;   /* Unix seconds */
+	int64_t expires_at; /* Unix seconds */
 	int64_t issued_at;
-	int64_t auth_time;    /* 0: absent */
+	int64_t auth_time; /* 0: absent */
 };
 void al_id_claims_init(struct al_id_claims *claims);
 void al_id_claims_clear(struct al_id_claims *claims);
 /* claims are set for GOOD and OTHER_SUBJECT. wall_ms: now. Does no I/O. */
 enum al_id_verdict al_id_token_check(struct al_provider *provider, const struct al_buf *token,
-	const struct al_id_expect *expect, int64_t wall_ms, struct al_id_claims *claims,
-	acctlink_error *err);
+	const struct al_id_expect *expect, int64_t wall_ms, struct al_id_claims *claims, acctlink_error *err);
 /* exp of any JWT, unchecked, in seconds; 0 if it is no JWT or has none. Only
  * ever used to shorten a bearer's life. */
 int64_t al_jwt_peek_exp(const struct al_buf *token);

@@ -43,19 +43,19 @@ size_t al_jwks_count(const struct al_jwks *jwks);
  * that name does not fit or does not verify; the key may be new under its old
  * name. BAD_PROVIDER: refused whatever the keys. err->status is BAD_PROVIDER
  * with all three. */
-al_rc al_jws_verify(const struct al_jwks *keys, unsigned algs, const struct al_buf *token,
-	struct al_buf *payload, acctlink_error *err) AL_MUST_USE;
-/* Left half of the hash that fits the token's alg, base64url (at_hash). */
-al_rc al_jws_half_hash(const struct al_buf *token, const struct al_buf *of, struct al_buf *out,
+al_rc al_jws_verify(const struct al_jwks *keys, unsigned algs, const struct al_buf *token, struct al_buf *payload,
 	acctlink_error *err) AL_MUST_USE;
+/* Left half of the hash that fits the token's alg, base64url (at_hash). */
+al_rc al_jws_half_hash(
+	const struct al_buf *token, const struct al_buf *of, struct al_buf *out, acctlink_error *err) AL_MUST_USE;
 /* "RS256 ES256" to bits; unknown names are left out. */
 unsigned al_alg_from_name(const char *name);
 
 /* ---- client_auth.c --------------------------------------------------------- */
 /* Adds the client's credentials: to the body, or as an Authorization header
  * into `header` (empty if none). */
-al_rc al_client_auth_add(const struct al_provider_config *config, enum al_client_auth method,
-	struct al_buf *body, struct al_buf *header, acctlink_error *err) AL_MUST_USE;
+al_rc al_client_auth_add(const struct al_provider_config *config, enum al_client_auth method, struct al_buf *body,
+	struct al_buf *header, acctlink_error *err) AL_MUST_USE;
 
 /* ---- token_reply.c --------------------------------------------------------- */
 /* The members of an answer, to be freed with al_json_free; NULL if nothing whole
@@ -82,24 +82,24 @@ struct al_endpoints { /* immutable once published */
 	char *jwks;       /* NULL: none */
 	unsigned algs;    /* what id_tokens may be signed with */
 	bool iss_parameter;
-	char *advice;     /* see al_facts; may be NULL */
+	char *advice; /* see al_facts; may be NULL */
 	atomic_int refs;
 };
 struct al_provider {
 	const struct al_provider_config *config;
-	struct al_config *owner;      /* keeps config alive; NULL in tests */
+	struct al_config *owner; /* keeps config alive; NULL in tests */
 	struct al_net *net;
 	const struct al_log *log;
 	const struct al_clock *clock;
 	atomic_int refs;
-	pthread_mutex_t lock;         /* guards all below; never held across I/O or callbacks */
+	pthread_mutex_t lock; /* guards all below; never held across I/O or callbacks */
 	struct al_endpoints *endpoints;
 	struct al_jwks *keys;
-	int64_t keys_until;           /* boot ms: refetch after */
-	int64_t keys_fetched_at;      /* boot ms; 0: never */
-	int64_t next_keys_at;         /* boot ms: no new fetch before */
-	int64_t endpoints_until;      /* boot ms: metadata is fetched anew after */
-	int64_t next_discovery_at;    /* boot ms: no new try before, after a failure */
+	int64_t keys_until;             /* boot ms: refetch after */
+	int64_t keys_fetched_at;        /* boot ms; 0: never */
+	int64_t next_keys_at;           /* boot ms: no new fetch before */
+	int64_t endpoints_until;        /* boot ms: metadata is fetched anew after */
+	int64_t next_discovery_at;      /* boot ms: no new try before, after a failure */
 	acctlink_error discovery_error; /* of that failure */
 	struct al_wait *ready_waiters;
 	struct al_wait *key_waiters;

@@ -18,8 +18,7 @@ struct hidden {
 	const struct al_buf *of[4];
 };
 
-static struct hidden hidden_of(const struct al_provider_config *config,
-	const struct al_token_request *request)
+static struct hidden hidden_of(const struct al_provider_config *config, const struct al_token_request *request)
 {
 	struct hidden hidden = { { &config->client_secret, NULL, NULL, NULL } };
 
@@ -102,8 +101,7 @@ static bool is_absent(struct json_object *reply, const char *name)
 }
 
 /* Absent, null and "" are the same: none came. */
-static void read_token(struct json_object *reply, const char *name, struct al_buf *to,
-	struct al_token_answer *answer)
+static void read_token(struct json_object *reply, const char *name, struct al_buf *to, struct al_token_answer *answer)
 {
 	size_t len = 0;
 	const char *text = al_json_string(reply, name, &len);
@@ -111,8 +109,7 @@ static void read_token(struct json_object *reply, const char *name, struct al_bu
 	if (is_absent(reply, name) || (text != NULL && len == 0))
 		return;
 	if (text == NULL || len > AL_TOKEN_MAX || !is_printable(text, len))
-		note(answer, "%s is unusable (not text, not printable or over %zu bytes)", name,
-			AL_TOKEN_MAX);
+		note(answer, "%s is unusable (not text, not printable or over %zu bytes)", name, AL_TOKEN_MAX);
 	else
 		(void)al_buf_set(to, text, len); /* read_set asks whether it failed */
 }
@@ -126,8 +123,9 @@ static bool put_scope_word(struct al_buf *scope, struct json_object *word)
 		return false;
 	text = json_object_get_string(word);
 	len = (size_t)json_object_get_string_len(word);
-	return len == 0 || (is_printable(text, len)
-		&& (scope->len == 0 || al_buf_put(scope, " ", 1)) && al_buf_put(scope, text, len));
+	return len == 0
+		|| (is_printable(text, len) && (scope->len == 0 || al_buf_put(scope, " ", 1))
+			&& al_buf_put(scope, text, len));
 }
 
 /* A string, or a list of strings; what is neither tells nothing. */
@@ -158,8 +156,7 @@ static bool is_huge(struct json_object *reply, const char *name)
 	double value;
 
 	if (!json_object_object_get_ex(reply, name, &member)
-		|| !(json_object_is_type(member, json_type_int)
-			|| json_object_is_type(member, json_type_double)))
+		|| !(json_object_is_type(member, json_type_int) || json_object_is_type(member, json_type_double)))
 		return false;
 	value = json_object_get_double(member);
 	return value > (double)TEN_YEARS_S;
@@ -167,8 +164,7 @@ static bool is_huge(struct json_object *reply, const char *name)
 
 /* Milliseconds; -1 if absent or no lifetime. Zero means "now" to one provider
  * and "for ever" to another, so it means nothing here. */
-static int64_t read_lifetime(struct json_object *reply, const char *name,
-	struct al_token_answer *answer)
+static int64_t read_lifetime(struct json_object *reply, const char *name, struct al_token_answer *answer)
 {
 	int64_t seconds = 0;
 
@@ -199,8 +195,7 @@ static int64_t read_refresh_lifetime(struct json_object *reply, struct al_token_
 }
 
 /* Odd and absent types exist and work, so a type is never a reason to drop a set. */
-static void note_token_type(struct json_object *reply, const struct hidden *hidden,
-	struct al_token_answer *answer)
+static void note_token_type(struct json_object *reply, const struct hidden *hidden, struct al_token_answer *answer)
 {
 	size_t len = 0;
 	const char *type = al_json_string(reply, "token_type", &len);
@@ -214,15 +209,13 @@ static void note_token_type(struct json_object *reply, const struct hidden *hidd
 
 /* An exchange must bring the bearer, or else a refresh token that can bring it;
  * of a refresh everything is kept, since it may be all that is left. */
-static bool is_set(const struct al_provider_config *config, enum al_grant grant,
-	const struct al_token_set *set)
+static bool is_set(const struct al_provider_config *config, enum al_grant grant, const struct al_token_set *set)
 {
 	if (set->refresh_token.len > 0)
 		return true;
 	if (grant == AL_GRANT_REFRESH)
 		return set->access_token.len > 0 || set->id_token.len > 0;
-	return config->bearer == AL_BEARER_ID_TOKEN ? set->id_token.len > 0
-		: set->access_token.len > 0;
+	return config->bearer == AL_BEARER_ID_TOKEN ? set->id_token.len > 0 : set->access_token.len > 0;
 }
 
 static void drop_set(struct al_token_answer *answer, const char *code, const char *why)
@@ -233,8 +226,8 @@ static void drop_set(struct al_token_answer *answer, const char *code, const cha
 	note(answer, "HTTP %d, but %s", answer->http_status, why);
 }
 
-static void read_set(const struct al_provider_config *config, enum al_grant grant,
-	struct json_object *reply, const struct hidden *hidden, struct al_token_answer *answer)
+static void read_set(const struct al_provider_config *config, enum al_grant grant, struct json_object *reply,
+	const struct hidden *hidden, struct al_token_answer *answer)
 {
 	struct al_token_set *set = &answer->set;
 
@@ -290,18 +283,15 @@ static bool is_client_refused(const char *error)
 	return strcmp(error, "invalid_client") == 0 || strcmp(error, "unauthorized_client") == 0;
 }
 
-static bool rule_fits(const struct al_definite_rule *rule, int status, const char *error,
-	const char *description)
+static bool rule_fits(const struct al_definite_rule *rule, int status, const char *error, const char *description)
 {
-	if (rule->status != 0 ? status != rule->status
-		: status != 400 && status != 401 && status != 403)
+	if (rule->status != 0 ? status != rule->status : status != 400 && status != 401 && status != 403)
 		return false;
-	return strcmp(error, rule->error) == 0 && (rule->description_prefix == NULL
-		|| begins_like(description, rule->description_prefix));
+	return strcmp(error, rule->error) == 0
+		&& (rule->description_prefix == NULL || begins_like(description, rule->description_prefix));
 }
 
-static bool is_definite(const struct al_provider_config *config, int status, const char *error,
-	const char *description)
+static bool is_definite(const struct al_provider_config *config, int status, const char *error, const char *description)
 {
 	const struct al_definite_rule *rule = config->definite;
 
@@ -314,8 +304,8 @@ static bool is_definite(const struct al_provider_config *config, int status, con
 
 /* What a failure means; `error` is NULL if the answer holds no OAuth error. The
  * status counts first: servers put any error into a 5xx. */
-static enum al_answer_class classify(const struct al_provider_config *config, enum al_grant grant,
-	int status, const char *error, const char *description)
+static enum al_answer_class classify(const struct al_provider_config *config, enum al_grant grant, int status,
+	const char *error, const char *description)
 {
 	if (is_turned_away(status))
 		return AL_ANSWER_TURNED_AWAY;
@@ -330,8 +320,7 @@ static enum al_answer_class classify(const struct al_provider_config *config, en
 	if (grant == AL_GRANT_REFRESH)
 		return AL_ANSWER_OURS;
 	/* A code is used once whatever the error; only the operator's faults differ. */
-	return begins_like(description, "redirect_uri did not match") ? AL_ANSWER_OPERATOR
-		: AL_ANSWER_REFUSED;
+	return begins_like(description, "redirect_uri did not match") ? AL_ANSWER_OPERATOR : AL_ANSWER_REFUSED;
 }
 
 /* ---- reading an answer ----------------------------------------------------------- */
@@ -341,7 +330,7 @@ struct failure {
 	size_t error_len;
 	const char *description;
 	size_t description_len;
-	int status;        /* an error inside a 2xx counts as 400 */
+	int status; /* an error inside a 2xx counts as 400 */
 };
 
 static bool is_success(int status)
@@ -367,19 +356,17 @@ static struct failure find_failure(struct json_object *reply, int status)
 	return found;
 }
 
-static void describe_error(const struct failure *failure, const struct hidden *hidden,
-	struct al_token_answer *answer)
+static void describe_error(const struct failure *failure, const struct hidden *hidden, struct al_token_answer *answer)
 {
 	char description[DESCRIPTION_SHOWN + 1];
 
 	if (may_quote(failure->error, failure->error_len, hidden))
 		(void)snprintf(answer->provider_code, sizeof(answer->provider_code), "withheld");
 	else
-		al_copy_printable(answer->provider_code, sizeof(answer->provider_code),
-			failure->error, failure->error_len);
+		al_copy_printable(
+			answer->provider_code, sizeof(answer->provider_code), failure->error, failure->error_len);
 	note(answer, "HTTP %d, %s", answer->http_status, answer->provider_code);
-	scrub(description, sizeof(description), failure->description, failure->description_len,
-		hidden);
+	scrub(description, sizeof(description), failure->description, failure->description_len, hidden);
 	if (description[0] != '\0')
 		note(answer, "%s", description);
 }
@@ -397,14 +384,13 @@ static bool url_may_quote(const char *url, const struct hidden *hidden)
 	return false;
 }
 
-static void describe(const struct failure *failure, const struct al_http_result *result,
-	const struct hidden *hidden, struct al_token_answer *answer)
+static void describe(const struct failure *failure, const struct al_http_result *result, const struct hidden *hidden,
+	struct al_token_answer *answer)
 {
 	if (failure->error != NULL) {
 		describe_error(failure, hidden, answer);
 	} else {
-		(void)snprintf(answer->provider_code, sizeof(answer->provider_code), "http_%d",
-			result->status);
+		(void)snprintf(answer->provider_code, sizeof(answer->provider_code), "http_%d", result->status);
 		note(answer, "HTTP %d without an OAuth error", result->status);
 	}
 	if (result->location[0] != '\0')
@@ -422,8 +408,7 @@ static void describe_cut(const struct al_http_result *result, struct al_token_an
 	note(answer, "no whole answer came: %s", result->reason);
 }
 
-static void describe_unreadable(const struct al_http_result *result,
-	struct al_token_answer *answer)
+static void describe_unreadable(const struct al_http_result *result, struct al_token_answer *answer)
 {
 	size_t blank = 0;
 
@@ -435,14 +420,14 @@ static void describe_unreadable(const struct al_http_result *result,
 	note(answer, "HTTP %d with a body that can't be read", result->status);
 }
 
-static void init_answer(const struct al_provider_config *config,
-	const struct al_http_result *result, struct al_token_answer *answer)
+static void init_answer(
+	const struct al_provider_config *config, const struct al_http_result *result, struct al_token_answer *answer)
 {
 	memset(answer, 0, sizeof(*answer));
 	al_token_set_init(&answer->set);
 	answer->http_status = result->status;
-	answer->retry_after_ms = result->retry_after_ms > config->retry_after_cap_ms
-		? config->retry_after_cap_ms : result->retry_after_ms;
+	answer->retry_after_ms = result->retry_after_ms > config->retry_after_cap_ms ? config->retry_after_cap_ms
+										     : result->retry_after_ms;
 }
 
 static void describe_not_sent(const struct al_http_result *result, struct al_token_answer *answer)
@@ -452,8 +437,8 @@ static void describe_not_sent(const struct al_http_result *result, struct al_tok
 	note(answer, "not sent: %s", result->reason);
 }
 
-void al_token_read(struct al_provider *provider, const struct al_token_request *request,
-	struct al_http_result *result, struct al_token_answer *answer)
+void al_token_read(struct al_provider *provider, const struct al_token_request *request, struct al_http_result *result,
+	struct al_token_answer *answer)
 {
 	const struct al_provider_config *config = provider->config;
 	struct hidden hidden = hidden_of(config, request);
@@ -467,12 +452,10 @@ void al_token_read(struct al_provider *provider, const struct al_token_request *
 	}
 	reply = al_reply_parse(result);
 	failure = find_failure(reply, result->status);
-	if (failure.error == NULL && result->end != AL_HTTP_ANSWER
-		&& !(reply != NULL && is_success(result->status))) {
+	if (failure.error == NULL && result->end != AL_HTTP_ANSWER && !(reply != NULL && is_success(result->status))) {
 		describe_cut(result, answer);
 	} else if (failure.error != NULL || !is_success(result->status)) {
-		answer->kind = classify(config, request->grant, failure.status, failure.error,
-			failure.description);
+		answer->kind = classify(config, request->grant, failure.status, failure.error, failure.description);
 		describe(&failure, result, &hidden, answer);
 	} else if (reply == NULL) {
 		describe_unreadable(result, answer);
@@ -489,8 +472,7 @@ void al_token_answer_clear(struct al_token_answer *answer)
 
 /* RFC 7009, 2.2: a 2xx confirms, whatever its body; the error in a 200 is an
  * oddity of the same servers as at the token endpoint. */
-static enum al_revoke_end judge_revoke(const struct al_http_result *result,
-	const struct failure *failure)
+static enum al_revoke_end judge_revoke(const struct al_http_result *result, const struct failure *failure)
 {
 	if (result->end != AL_HTTP_ANSWER)
 		return AL_REVOKE_RETRY;

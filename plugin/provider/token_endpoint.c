@@ -9,9 +9,9 @@
 #define REQUEST_MAX (3 * AL_TOKEN_MAX + (size_t)256 * 1024)
 
 /* One POST of `body` with the client's credentials. */
-static al_rc post_form(struct al_provider *provider, const char *url, enum al_client_auth auth,
-	struct al_buf *body, struct al_http_request *request,
-	void (*done)(void *ctx, struct al_http_result *result), void *ctx, acctlink_error *err)
+static al_rc post_form(struct al_provider *provider, const char *url, enum al_client_auth auth, struct al_buf *body,
+	struct al_http_request *request, void (*done)(void *ctx, struct al_http_result *result), void *ctx,
+	acctlink_error *err)
 {
 	const struct al_provider_config *config = provider->config;
 	const char *headers[] = { "Accept: application/json", NULL, NULL };
@@ -67,8 +67,8 @@ static void put_grant(struct al_buf *body, const struct al_token_request *reques
 
 static al_rc not_ready(const struct al_provider *provider, acctlink_error *err)
 {
-	return al_fail(err, ACCTLINK_INTERNAL, provider->config->where,
-		"provider %s: its endpoints are not known yet", provider->config->name);
+	return al_fail(err, ACCTLINK_INTERNAL, provider->config->where, "provider %s: its endpoints are not known yet",
+		provider->config->name);
 }
 
 al_rc al_token_start(struct al_provider *provider, const struct al_token_request *request,
@@ -87,8 +87,9 @@ al_rc al_token_start(struct al_provider *provider, const struct al_token_request
 	http.may_send_ctx = request->may_send_ctx;
 	al_buf_init(&body, REQUEST_MAX);
 	put_grant(&body, request);
-	rc = post_form(provider, endpoints->token, request->grant == AL_GRANT_REFRESH
-		? config->refresh_auth : config->exchange_auth, &body, &http, done, ctx, err);
+	rc = post_form(provider, endpoints->token,
+		request->grant == AL_GRANT_REFRESH ? config->refresh_auth : config->exchange_auth, &body, &http, done,
+		ctx, err);
 	al_buf_clear(&body);
 	al_endpoints_unref(&endpoints);
 	return rc;
@@ -107,15 +108,14 @@ al_rc al_revoke_start(struct al_provider *provider, const struct al_buf *token, 
 		return not_ready(provider, err);
 	if (endpoints->revocation == NULL) {
 		al_endpoints_unref(&endpoints);
-		return al_fail(err, ACCTLINK_BAD_PROVIDER, config->where,
-			"provider %s has no revocation endpoint", config->name);
+		return al_fail(err, ACCTLINK_BAD_PROVIDER, config->where, "provider %s has no revocation endpoint",
+			config->name);
 	}
 	memset(&http, 0, sizeof(http));
 	al_buf_init(&body, REQUEST_MAX);
 	put_buf(&body, "token", token);
 	put(&body, "token_type_hint", hint, strlen(hint));
-	rc = post_form(provider, endpoints->revocation, config->revoke_auth, &body, &http, done, ctx,
-		err);
+	rc = post_form(provider, endpoints->revocation, config->revoke_auth, &body, &http, done, ctx, err);
 	al_buf_clear(&body);
 	al_endpoints_unref(&endpoints);
 	return rc;

@@ -29,21 +29,18 @@ static al_rc fail(acctlink_error *err, const char *path, const char *doing, int 
 	al_rc rc;
 
 	switch (cause) {
-	case ENOMEM:
-		return al_fail_memory(err);
+	case ENOMEM: return al_fail_memory(err);
 	case ENOSPC:
 	case EDQUOT:
 	case EIO:
 	case EMFILE:
-	case ENFILE:
-		rc = ACCTLINK_STORE_DOWN;
-		break;
-	default:
-		rc = ACCTLINK_BAD_STORE;
-		break;
+	case ENFILE: rc = ACCTLINK_STORE_DOWN; break;
+	default: rc = ACCTLINK_BAD_STORE; break;
 	}
-	return al_fail(err, rc, path, "can't %s: %s; the store's folder must exist or be creatable, and "
-		"belong to the user that this process runs as", doing, strerror(cause));
+	return al_fail(err, rc, path,
+		"can't %s: %s; the store's folder must exist or be creatable, and "
+		"belong to the user that this process runs as",
+		doing, strerror(cause));
 }
 
 /* 0, or -1 with errno. */
@@ -81,11 +78,15 @@ static al_rc check_folder(int fd, const char *path, acctlink_error *err)
 	if (fstat(fd, &st) != 0)
 		return fail(err, path, "look at the folder", errno);
 	if (self != 0 && st.st_uid != self)
-		return al_fail(err, ACCTLINK_BAD_STORE, path, "the folder belongs to user %lu, but this process "
-			"runs as user %lu: chown it", (unsigned long)st.st_uid, (unsigned long)self);
+		return al_fail(err, ACCTLINK_BAD_STORE, path,
+			"the folder belongs to user %lu, but this process "
+			"runs as user %lu: chown it",
+			(unsigned long)st.st_uid, (unsigned long)self);
 	if ((st.st_mode & 022) != 0)
-		return al_fail(err, ACCTLINK_BAD_STORE, path, "other users may write in the folder (mode %04o): "
-			"chmod 700 it", (unsigned)(st.st_mode & 07777));
+		return al_fail(err, ACCTLINK_BAD_STORE, path,
+			"other users may write in the folder (mode %04o): "
+			"chmod 700 it",
+			(unsigned)(st.st_mode & 07777));
 	return ACCTLINK_OK;
 }
 
@@ -228,15 +229,21 @@ al_rc al_store_file_check(const char *real, struct stat *st, acctlink_error *err
 		return al_fail(err, ACCTLINK_STORE_DOWN, real, "can't look at the store %s: %s", real, strerror(errno));
 	if (!S_ISREG(st->st_mode))
 		return al_fail(err, ACCTLINK_BAD_STORE, real, "the store %s is a %s: name the file itself", real,
-			S_ISLNK(st->st_mode) ? "symbolic link" : S_ISDIR(st->st_mode) ? "folder" : "special file");
+			S_ISLNK(st->st_mode)           ? "symbolic link"
+				: S_ISDIR(st->st_mode) ? "folder"
+						       : "special file");
 	if (st->st_uid != owner)
-		return al_fail(err, ACCTLINK_BAD_STORE, real, "the store %s belongs to user %lu, it must be user %lu: "
-			"chown it", real, (unsigned long)st->st_uid, (unsigned long)owner);
+		return al_fail(err, ACCTLINK_BAD_STORE, real,
+			"the store %s belongs to user %lu, it must be user %lu: "
+			"chown it",
+			real, (unsigned long)st->st_uid, (unsigned long)owner);
 	if ((st->st_mode & 077) != 0)
-		return al_fail(err, ACCTLINK_BAD_STORE, real, "other users may open the store %s (mode %04o): chmod 600 it",
-			real, (unsigned)(st->st_mode & 07777));
+		return al_fail(err, ACCTLINK_BAD_STORE, real,
+			"other users may open the store %s (mode %04o): chmod 600 it", real,
+			(unsigned)(st->st_mode & 07777));
 	/* SQLite takes such a stump for a new database. */
 	if (st->st_size > 0 && st->st_size < 512)
-		return al_fail(err, ACCTLINK_BAD_STORE, real, "the store %s was cut off: restore it from a backup", real);
+		return al_fail(
+			err, ACCTLINK_BAD_STORE, real, "the store %s was cut off: restore it from a backup", real);
 	return ACCTLINK_OK;
 }

@@ -56,7 +56,8 @@ static al_rc name_host(char *to, size_t cap, acctlink_error *err)
 	if (!read_start("/etc/machine-id", machine, MACHINE_LEN) || strspn(machine, "0123456789abcdef") != MACHINE_LEN)
 		(void)snprintf(machine, sizeof(machine), "none");
 	if (!read_start(boot_path, boot, BOOT_LEN) || strspn(boot, "0123456789abcdef-") != BOOT_LEN)
-		return al_fail(err, ACCTLINK_STORE_DOWN, boot_path, "the kernel's boot id can't be read, without which no "
+		return al_fail(err, ACCTLINK_STORE_DOWN, boot_path,
+			"the kernel's boot id can't be read, without which no "
 			"refresh can be claimed: mount /proc");
 	(void)snprintf(to, cap, "%s:%s", machine, boot);
 	return ACCTLINK_OK;
@@ -164,7 +165,8 @@ al_rc al_owner_new(const char *store_path, struct al_owner **out, acctlink_error
 	for (int tries = 0; rc == AL_CONFLICT && tries < 8; tries++)
 		rc = make_file(owner, path, err);
 	if (rc == AL_CONFLICT)
-		rc = al_fail(err, ACCTLINK_STORE_DOWN, path, "can't lock a file in this folder: it must be on a local "
+		rc = al_fail(err, ACCTLINK_STORE_DOWN, path,
+			"can't lock a file in this folder: it must be on a local "
 			"file system");
 	al_free_text(&path);
 	if (rc != ACCTLINK_OK) {

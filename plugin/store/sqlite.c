@@ -19,8 +19,7 @@ static const struct outcome {
 	int code; /* primary result code */
 	al_rc rc;
 	const char *advice;
-} outcomes[] = {
-	{ SQLITE_CORRUPT, ACCTLINK_BAD_STORE, "restore it from a backup" },
+} outcomes[] = { { SQLITE_CORRUPT, ACCTLINK_BAD_STORE, "restore it from a backup" },
 	{ SQLITE_NOTADB, ACCTLINK_BAD_STORE, "restore it from a backup or name another file" },
 	{ SQLITE_ERROR, ACCTLINK_BAD_STORE, "its tables are not acctlink's; restore it from a backup" },
 	{ SQLITE_CONSTRAINT, ACCTLINK_INTERNAL, "please report this" },
@@ -32,8 +31,7 @@ static const struct outcome {
 	{ SQLITE_FULL, ACCTLINK_STORE_DOWN, "free space on its disk" },
 	{ SQLITE_READONLY, ACCTLINK_STORE_DOWN, "check owner, mode and mount of its folder" },
 	{ SQLITE_CANTOPEN, ACCTLINK_STORE_DOWN, "check owner and mode of its folder" },
-	{ SQLITE_PERM, ACCTLINK_STORE_DOWN, "check owner and mode of its folder" }
-};
+	{ SQLITE_PERM, ACCTLINK_STORE_DOWN, "check owner and mode of its folder" } };
 
 al_rc al_sqlite_fail(const struct al_sqlite_handle *h, int code, const char *doing, acctlink_error *err)
 {
@@ -48,8 +46,8 @@ al_rc al_sqlite_fail(const struct al_sqlite_handle *h, int code, const char *doi
 	}
 	if (h->db != NULL && sqlite3_extended_errcode(h->db) == code)
 		words = sqlite3_errmsg(h->db);
-	return al_fail(err, outcome.rc, h->store->base.path, "can't %s the store %s: %s (SQLite code %d); %s",
-		doing, h->store->base.path, words, code, outcome.advice);
+	return al_fail(err, outcome.rc, h->store->base.path, "can't %s the store %s: %s (SQLite code %d); %s", doing,
+		h->store->base.path, words, code, outcome.advice);
 }
 
 /* ---- one connection ------------------------------------------------------------ */
@@ -64,9 +62,10 @@ al_rc al_sqlite_fail(const struct al_sqlite_handle *h, int code, const char *doi
 static _Atomic uint64_t open_here;
 static struct al_sqlite *_Atomic stores[STORES_MAX];
 
-/* Calls into SQLite under way, counted likewise. A fork that fell into one may
- * have copied SQLite's own locks as taken: then a child can't even close what it
- * inherited without the risk of waiting for ever. */
+/* Calls into SQLite under way, counted likewise, from before a connection is taken
+ * until it is back in the list. A fork that fell into one may have copied SQLite's
+ * own locks as taken: then a child can't even close what it inherited without the
+ * risk of waiting for ever. */
 static _Atomic uint64_t inside_here;
 
 /* False if a parent process counted and can't count down here. */
@@ -91,10 +90,67 @@ static void count_down(_Atomic uint64_t *word)
 	(void)atomic_fetch_sub(word, 1);
 }
 
+/* So a fork waits for the calls under way, though never long: the host's thread
+ * is held for a disk's turn at most. New calls wait for the fork likewise. */
+enum { FORK_WAITS_MS = 200 };
+static atomic_int forking;
+static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+
+static void nap_ms(void)
+{
+	const struct timespec nap = { 0, 1000000 };
+
+	(void)nanosleep(&nap, NULL);
+}
+
+static void before_fork(void)
+{
+	uint64_t self = (uint64_t)(uint32_t)getpid() << 32;
+
+	(void)atomic_fetch_add(&forking, 1);
+	for (int i = 0; i < FORK_WAITS_MS; i++) {
+		uint64_t inside = atomic_load(&inside_here);
+
+		if ((uint32_t)inside == 0 || (inside & ~(uint64_t)UINT32_MAX) != self)
+			return;
+		nap_ms();
+	}
+}
+
+static void after_fork(void)
+{
+	(void)atomic_fetch_sub(&forking, 1);
+}
+
+/* Other threads that were forking as well are not in the child. */
+static void after_fork_in_child(void)
+{
+	atomic_store(&forking, 0);
+}
+
+/* The plugin is never unloaded (nodelete), so the handlers stay where they are. */
+static void watch_forks(void)
+{
+	(void)pthread_atfork(before_fork, after_fork, after_fork_in_child);
+}
+
+/* Counted first and looked at then, as a fork does it the other way round. */
+static bool enter_sqlite(void)
+{
+	for (int i = 0; count_up(&inside_here); i++) {
+		if (atomic_load(&forking) == 0 || i == FORK_WAITS_MS)
+			return true;
+		count_down(&inside_here);
+		nap_ms();
+	}
+	return false;
+}
+
 static al_rc fail_forked(const struct al_sqlite *s, acctlink_error *err)
 {
-	return al_fail(err, ACCTLINK_FORKED, s->base.path, "this process was forked while a thread was just using a "
-		"store, and can't use one: fork before the first use, or fork again");
+	return al_fail(err, ACCTLINK_FORKED, s->base.path,
+		"this process was forked while a thread was just using a store, and can't use one: "
+		"fork before the first use, or fork again");
 }
 
 /* Closing an inherited connection must not touch what the parent uses: without
@@ -119,8 +175,10 @@ static al_rc check_file(struct al_sqlite *s, acctlink_error *err)
 	al_rc rc = al_store_file_check(s->base.path, &st, err);
 
 	if (rc == ACCTLINK_OK && (st.st_dev != s->device || st.st_ino != s->inode))
-		rc = al_fail(err, ACCTLINK_STORE_DOWN, s->base.path, "another file was put in the place of the store %s "
-			"while it was in use: put it back, or restart all that use it", s->base.path);
+		rc = al_fail(err, ACCTLINK_STORE_DOWN, s->base.path,
+			"another file was put in the place of the store %s "
+			"while it was in use: put it back, or restart all that use it",
+			s->base.path);
 	return rc;
 }
 
@@ -187,8 +245,8 @@ static bool enter_process(void)
 static al_rc open_handle(struct al_sqlite *s, struct al_sqlite_handle **out, acctlink_error *err)
 {
 	/* Not in a cache that a host may have told SQLite to share among connections. */
-	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE
-		| SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_NOFOLLOW
+		| SQLITE_OPEN_EXRESCODE;
 	struct al_sqlite_handle *h;
 	int code;
 	al_rc rc = check_file(s, err);
@@ -267,13 +325,15 @@ al_rc al_sqlite_take(struct al_sqlite *s, struct al_sqlite_handle **out, acctlin
 
 	/* Before the lock, which another thread may have held at the fork. */
 	if (!atomic_compare_exchange_strong(&s->pid, &user, self) && user != self)
-		return al_fail(err, ACCTLINK_FORKED, s->base.path, "the store's connections belong to the parent process");
-	if (!get_turn(s, &h))
-		return al_fail(err, ACCTLINK_STORE_DOWN, s->base.path, "all %d connections to the store %s were busy for "
-			"%d s", CONNECTIONS_MAX, s->base.path, AL_SQLITE_BUSY_MS / 1000);
-	if (!count_up(&inside_here)) {
-		put_back(s, h);
+		return al_fail(
+			err, ACCTLINK_FORKED, s->base.path, "the store's connections belong to the parent process");
+	if (!enter_sqlite())
 		return fail_forked(s, err);
+	if (!get_turn(s, &h)) {
+		count_down(&inside_here);
+		return al_fail(err, ACCTLINK_STORE_DOWN, s->base.path,
+			"all %d connections to the store %s were busy for %d s", CONNECTIONS_MAX, s->base.path,
+			AL_SQLITE_BUSY_MS / 1000);
 	}
 	if (h != NULL && has_moved(h)) {
 		close_handle(h, false);
@@ -281,12 +341,12 @@ al_rc al_sqlite_take(struct al_sqlite *s, struct al_sqlite_handle **out, acctlin
 	}
 	if (h == NULL)
 		rc = open_handle(s, &h, err);
-	if (rc != ACCTLINK_OK) {
-		count_down(&inside_here);
-		put_back(s, NULL);
-	} else {
+	if (rc == ACCTLINK_OK) {
 		*out = h;
+		return rc;
 	}
+	put_back(s, NULL);
+	count_down(&inside_here);
 	return rc;
 }
 
@@ -299,8 +359,8 @@ void al_sqlite_give(struct al_sqlite *s, struct al_sqlite_handle *h, al_rc rc)
 		close_handle(h, false);
 		h = NULL;
 	}
-	count_down(&inside_here);
 	put_back(s, h);
+	count_down(&inside_here);
 }
 
 static void sqlite_close(struct al_store *store)
@@ -344,11 +404,9 @@ static void register_store(struct al_sqlite *s)
 
 /* ---- making it --------------------------------------------------------------------- */
 
-static const struct al_store_ops ops = {
-	sqlite_close, sqlite_rest, al_sqlite_get_link, al_sqlite_get_flow, al_sqlite_list_links,
-	al_sqlite_change, al_sqlite_sweep_flows, al_sqlite_forget_flows, al_sqlite_sweep_audit, al_sqlite_get_meta,
-	al_sqlite_put_meta, al_sqlite_drop_meta, al_sqlite_commit
-};
+static const struct al_store_ops ops = { sqlite_close, sqlite_rest, al_sqlite_get_link, al_sqlite_get_flow,
+	al_sqlite_list_links, al_sqlite_change, al_sqlite_sweep_flows, al_sqlite_forget_flows, al_sqlite_sweep_audit,
+	al_sqlite_get_meta, al_sqlite_put_meta, al_sqlite_drop_meta, al_sqlite_commit };
 
 static bool init_pool(struct al_sqlite *s)
 {
@@ -387,14 +445,15 @@ static al_rc check_store(struct al_sqlite *s, const char *path, acctlink_error *
 	return rc;
 }
 
-al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_clock *clock,
-	struct al_store **out, acctlink_error *err)
+al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_clock *clock, struct al_store **out,
+	acctlink_error *err)
 {
 	struct al_sqlite *s;
 	al_rc rc;
 
 	if (sqlite3_threadsafe() == 0)
-		return al_fail(err, ACCTLINK_INTERNAL, "SQLite", "this SQLite was built without threads: install another");
+		return al_fail(
+			err, ACCTLINK_INTERNAL, "SQLite", "this SQLite was built without threads: install another");
 	s = al_new(sizeof(*s));
 	if (s == NULL)
 		return al_fail_memory(err);
@@ -405,6 +464,7 @@ al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_
 		free(s);
 		return al_fail_memory(err);
 	}
+	(void)pthread_once(&watch_once, watch_forks);
 	register_store(s);
 	rc = check_store(s, path, err);
 	if (rc != ACCTLINK_OK) {

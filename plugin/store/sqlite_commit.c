@@ -16,8 +16,8 @@ static al_rc begin_write(struct al_sqlite_handle *h, unsigned char *mark, int64_
 	if (rc == ACCTLINK_OK)
 		rc = al_sqlite_run(h, AL_SQL_BEGIN_WRITE, SQLITE_OK, "write to", err);
 	if (rc == ACCTLINK_OK)
-		rc = al_sqlite_seek(h, AL_SQL_NEXT_CHANGE, sqlite3_bind_blob(statement, 1, mark, AL_SQLITE_MARK_LEN,
-			SQLITE_STATIC), err);
+		rc = al_sqlite_seek(h, AL_SQL_NEXT_CHANGE,
+			sqlite3_bind_blob(statement, 1, mark, AL_SQLITE_MARK_LEN, SQLITE_STATIC), err);
 	if (rc == AL_ABSENT)
 		return al_sqlite_fail(h, SQLITE_CORRUPT, "find the change number in", err);
 	if (rc != ACCTLINK_OK)
@@ -27,8 +27,7 @@ static al_rc begin_write(struct al_sqlite_handle *h, unsigned char *mark, int64_
 }
 
 /* A commit that failed may have been kept: its mark tells. */
-static al_rc look_up(struct al_sqlite *s, const unsigned char *mark, int64_t number, al_rc failure,
-	acctlink_error *err)
+static al_rc look_up(struct al_sqlite *s, const unsigned char *mark, int64_t number, al_rc failure, acctlink_error *err)
 {
 	unsigned char last_mark[AL_SQLITE_MARK_LEN] = { 0 };
 	int64_t last = 0;
@@ -40,8 +39,10 @@ static al_rc look_up(struct al_sqlite *s, const unsigned char *mark, int64_t num
 	}
 	if (rc == ACCTLINK_OK && last <= number)
 		return failure;
-	return al_fail(err, ACCTLINK_STORE_DOWN, s->base.path, "a commit to the store %s failed and it can't be told "
-		"whether it was kept: check its disk", s->base.path);
+	return al_fail(err, ACCTLINK_STORE_DOWN, s->base.path,
+		"a commit to the store %s failed and it can't be told "
+		"whether it was kept: check its disk",
+		s->base.path);
 }
 
 typedef al_rc (*write_work)(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err);
@@ -189,8 +190,8 @@ static al_rc is_needed(struct al_sqlite *s, size_t which, const struct sweep *sw
 static al_rc sweep_all(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
 {
 	const struct sweep *sweep = ctx;
-	al_rc rc = al_sqlite_run(h, AL_SQL_SWEEP_ENDED, bind_sweep(h->statements[AL_SQL_SWEEP_ENDED], sweep),
-		"write to", err);
+	al_rc rc = al_sqlite_run(
+		h, AL_SQL_SWEEP_ENDED, bind_sweep(h->statements[AL_SQL_SWEEP_ENDED], sweep), "write to", err);
 
 	(void)number;
 	if (rc == ACCTLINK_OK)
@@ -199,8 +200,8 @@ static al_rc sweep_all(struct al_sqlite_handle *h, void *ctx, int64_t number, ac
 	return rc;
 }
 
-al_rc al_sqlite_sweep_flows(struct al_store *store, int64_t now, const struct al_buf *user,
-	unsigned keep, acctlink_error *err)
+al_rc al_sqlite_sweep_flows(
+	struct al_store *store, int64_t now, const struct al_buf *user, unsigned keep, acctlink_error *err)
 {
 	struct sweep sweep = { now, user, keep };
 	bool needed = false;
@@ -215,7 +216,8 @@ al_rc al_sqlite_sweep_flows(struct al_store *store, int64_t now, const struct al
 static al_rc delete_audit(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
 {
 	(void)number;
-	return al_sqlite_run(h, AL_SQL_SWEEP_AUDIT, bind_sweep(h->statements[AL_SQL_SWEEP_AUDIT], ctx), "write to", err);
+	return al_sqlite_run(
+		h, AL_SQL_SWEEP_AUDIT, bind_sweep(h->statements[AL_SQL_SWEEP_AUDIT], ctx), "write to", err);
 }
 
 al_rc al_sqlite_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err)
@@ -238,8 +240,8 @@ struct forgotten {
 static al_rc delete_flows(struct al_sqlite_handle *h, void *ctx, int64_t number, acctlink_error *err)
 {
 	struct forgotten *forgotten = ctx;
-	int code = al_sqlite_bind_text(h->statements[AL_SQL_FORGET_FLOWS], 1, forgotten->user->data,
-		forgotten->user->len);
+	int code = al_sqlite_bind_text(
+		h->statements[AL_SQL_FORGET_FLOWS], 1, forgotten->user->data, forgotten->user->len);
 	al_rc rc = al_sqlite_run(h, AL_SQL_FORGET_FLOWS, code, "write to", err);
 
 	(void)number;
@@ -274,8 +276,7 @@ static al_rc write_meta(struct al_sqlite_handle *h, void *ctx, int64_t number, a
 	return al_sqlite_run(h, AL_SQL_PUT_META, code, "write to", err);
 }
 
-al_rc al_sqlite_put_meta(struct al_store *store, const char *name, const struct al_buf *value,
-	acctlink_error *err)
+al_rc al_sqlite_put_meta(struct al_store *store, const char *name, const struct al_buf *value, acctlink_error *err)
 {
 	struct meta meta = { name, value };
 	int64_t number;

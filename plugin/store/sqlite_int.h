@@ -90,12 +90,11 @@ void al_sqlite_finish(sqlite3_stmt *statement);
 /* ---- sqlite_rows.c: the reading ones of the table of a store ------------------ */
 int al_sqlite_bind_column(sqlite3_stmt *statement, int at, const struct al_column *column, const void *row);
 /* The number of the last commit and its mark, which may be NULL. */
-al_rc al_sqlite_read_change(struct al_sqlite *s, int64_t *number, unsigned char *mark,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_sqlite_read_change(struct al_sqlite *s, int64_t *number, unsigned char *mark, acctlink_error *err) AL_MUST_USE;
 al_rc al_sqlite_get_link(struct al_store *store, const char *id, const struct al_buf *owner_key,
 	struct al_link_row *row, acctlink_error *err);
-al_rc al_sqlite_get_flow(struct al_store *store, const struct al_buf *state_hash, struct al_flow_row *row,
-	acctlink_error *err);
+al_rc al_sqlite_get_flow(
+	struct al_store *store, const struct al_buf *state_hash, struct al_flow_row *row, acctlink_error *err);
 al_rc al_sqlite_list_links(struct al_store *store, const struct al_link_query_args *args,
 	const struct al_link_visit *visit, acctlink_error *err);
 al_rc al_sqlite_change(struct al_store *store, int64_t *change, acctlink_error *err);
@@ -103,8 +102,8 @@ al_rc al_sqlite_get_meta(struct al_store *store, const char *name, struct al_buf
 
 /* ---- sqlite_commit.c: the writing ones ---------------------------------------- */
 al_rc al_sqlite_commit(struct al_store *store, struct al_write *writes, size_t count, acctlink_error *err);
-al_rc al_sqlite_sweep_flows(struct al_store *store, int64_t now, const struct al_buf *user, unsigned keep,
-	acctlink_error *err);
+al_rc al_sqlite_sweep_flows(
+	struct al_store *store, int64_t now, const struct al_buf *user, unsigned keep, acctlink_error *err);
 al_rc al_sqlite_forget_flows(struct al_store *store, const struct al_buf *user, int64_t *count, acctlink_error *err);
 al_rc al_sqlite_sweep_audit(struct al_store *store, int64_t before, acctlink_error *err);
 al_rc al_sqlite_put_meta(struct al_store *store, const char *name, const struct al_buf *value, acctlink_error *err);

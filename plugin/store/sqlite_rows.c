@@ -15,22 +15,19 @@ int al_sqlite_bind_column(sqlite3_stmt *statement, int at, const struct al_colum
 	int64_t number;
 
 	switch (column->kind) {
-	case AL_COLUMN_INT:
-		memcpy(&number, field, sizeof(number));
-		return sqlite3_bind_int64(statement, at, number);
-	case AL_COLUMN_ID:
-		return al_sqlite_bind_text(statement, at, field, strlen(field));
-	case AL_COLUMN_TEXT:
-		return al_sqlite_bind_text(statement, at, buf->data, buf->len);
-	default:
-		return sqlite3_bind_blob64(statement, at, al_buf_text(buf), buf->len, SQLITE_STATIC);
+	case AL_COLUMN_INT: memcpy(&number, field, sizeof(number)); return sqlite3_bind_int64(statement, at, number);
+	case AL_COLUMN_ID: return al_sqlite_bind_text(statement, at, field, strlen(field));
+	case AL_COLUMN_TEXT: return al_sqlite_bind_text(statement, at, buf->data, buf->len);
+	default: return sqlite3_bind_blob64(statement, at, al_buf_text(buf), buf->len, SQLITE_STATIC);
 	}
 }
 
 static al_rc damaged(const struct al_sqlite_handle *h, const struct al_column *column, acctlink_error *err)
 {
-	return al_fail(err, ACCTLINK_BAD_STORE, h->store->base.path, "a row's %s in the store %s is damaged: restore it "
-		"from a backup", column->name, h->store->base.path);
+	return al_fail(err, ACCTLINK_BAD_STORE, h->store->base.path,
+		"a row's %s in the store %s is damaged: restore it "
+		"from a backup",
+		column->name, h->store->base.path);
 }
 
 static al_rc read_column(const struct al_sqlite_handle *h, sqlite3_stmt *statement, int at,
@@ -103,7 +100,7 @@ al_rc al_sqlite_get_link(struct al_store *store, const char *id, const struct al
 	al_link_row_init(&found);
 	statement = h->statements[which];
 	code = id != NULL ? al_sqlite_bind_text(statement, 1, id, strlen(id))
-		: sqlite3_bind_blob64(statement, 1, al_buf_text(owner_key), owner_key->len, SQLITE_STATIC);
+			  : sqlite3_bind_blob64(statement, 1, al_buf_text(owner_key), owner_key->len, SQLITE_STATIC);
 	rc = al_sqlite_seek(h, which, code, err);
 	if (rc == ACCTLINK_OK) {
 		rc = read_row(h, statement, &al_link_table, false, &found, err);
@@ -117,8 +114,8 @@ al_rc al_sqlite_get_link(struct al_store *store, const char *id, const struct al
 	return rc;
 }
 
-al_rc al_sqlite_get_flow(struct al_store *store, const struct al_buf *state_hash,
-	struct al_flow_row *row, acctlink_error *err)
+al_rc al_sqlite_get_flow(
+	struct al_store *store, const struct al_buf *state_hash, struct al_flow_row *row, acctlink_error *err)
 {
 	struct al_flow_row found;
 	struct al_sqlite_handle *h;
@@ -131,8 +128,8 @@ al_rc al_sqlite_get_flow(struct al_store *store, const struct al_buf *state_hash
 	}
 	al_flow_row_init(&found);
 	statement = h->statements[AL_SQL_GET_FLOW];
-	rc = al_sqlite_seek(h, AL_SQL_GET_FLOW, sqlite3_bind_blob64(statement, 1, al_buf_text(state_hash),
-		state_hash->len, SQLITE_STATIC), err);
+	rc = al_sqlite_seek(h, AL_SQL_GET_FLOW,
+		sqlite3_bind_blob64(statement, 1, al_buf_text(state_hash), state_hash->len, SQLITE_STATIC), err);
 	if (rc == ACCTLINK_OK) {
 		rc = read_row(h, statement, &al_flow_table, false, &found, err);
 		al_sqlite_finish(statement);
@@ -156,20 +153,16 @@ static int bind_query(sqlite3_stmt *statement, const struct al_link_query_args *
 		if (code == SQLITE_OK)
 			code = al_sqlite_bind_text(statement, 2, args->after, strlen(args->after));
 		break;
-	case AL_QUERY_ALL:
-		code = al_sqlite_bind_text(statement, 1, args->after, strlen(args->after));
-		break;
+	case AL_QUERY_ALL: code = al_sqlite_bind_text(statement, 1, args->after, strlen(args->after)); break;
 	case AL_QUERY_SUBJECT:
 		code = al_sqlite_bind_text(statement, 1, args->issuer->data, args->issuer->len);
 		if (code == SQLITE_OK)
-			code = sqlite3_bind_blob64(statement, 2, al_buf_text(args->client), args->client->len,
-				SQLITE_STATIC);
+			code = sqlite3_bind_blob64(
+				statement, 2, al_buf_text(args->client), args->client->len, SQLITE_STATIC);
 		if (code == SQLITE_OK)
 			code = al_sqlite_bind_text(statement, 3, args->subject->data, args->subject->len);
 		break;
-	default:
-		code = sqlite3_bind_int64(statement, 1, args->bound);
-		break;
+	default: code = sqlite3_bind_int64(statement, 1, args->bound); break;
 	}
 	return code != SQLITE_OK ? code : sqlite3_bind_int64(statement, last, limit);
 }
@@ -259,8 +252,7 @@ al_rc al_sqlite_change(struct al_store *store, int64_t *change, acctlink_error *
 	return al_sqlite_read_change(al_sqlite_of(store), change, NULL, err);
 }
 
-al_rc al_sqlite_get_meta(struct al_store *store, const char *name, struct al_buf *value,
-	acctlink_error *err)
+al_rc al_sqlite_get_meta(struct al_store *store, const char *name, struct al_buf *value, acctlink_error *err)
 {
 	static const struct al_column column = { "value", AL_COLUMN_BLOB, 0, 0, AL_SEALED_MAX, false };
 	struct al_sqlite_handle *h;

@@ -39,13 +39,9 @@ static al_rc run_sql(struct al_sqlite_handle *h, const char *sql, const char *do
 /* A store may have been tampered with: no triggers, views or functions of its own. */
 static al_rc configure(struct al_sqlite_handle *h, acctlink_error *err)
 {
-	static const int options[][2] = {
-		{ SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0 },
-		{ SQLITE_DBCONFIG_ENABLE_TRIGGER, 0 },
-		{ SQLITE_DBCONFIG_ENABLE_VIEW, 0 },
-		{ SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0 },
-		{ SQLITE_DBCONFIG_DEFENSIVE, 1 }
-	};
+	static const int options[][2] = { { SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0 },
+		{ SQLITE_DBCONFIG_ENABLE_TRIGGER, 0 }, { SQLITE_DBCONFIG_ENABLE_VIEW, 0 },
+		{ SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0 }, { SQLITE_DBCONFIG_DEFENSIVE, 1 } };
 	int code = sqlite3_busy_handler(h->db, wait_busy, h);
 
 	for (size_t i = 0; code == SQLITE_OK && i < AL_COUNT(options); i++)
@@ -54,8 +50,10 @@ static al_rc configure(struct al_sqlite_handle *h, acctlink_error *err)
 		return al_sqlite_fail(h, code, "configure", err);
 	if (sqlite3_db_readonly(h->db, "main") != 0)
 		return al_sqlite_fail(h, SQLITE_READONLY, "write to", err);
-	return run_sql(h, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cell_size_check = ON;"
-		"PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;", "configure", err);
+	return run_sql(h,
+		"PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cell_size_check = ON;"
+		"PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;",
+		"configure", err);
 }
 
 static al_rc read_number(struct al_sqlite_handle *h, const char *sql, int64_t *number, acctlink_error *err)
@@ -89,11 +87,13 @@ static al_rc read_version(struct al_sqlite_handle *h, int64_t *version, acctlink
 	if (rc != ACCTLINK_OK)
 		return rc;
 	if (application != APPLICATION_ID && (application != 0 || *version != 0 || tables != 0))
-		return al_fail(err, ACCTLINK_BAD_STORE, path, "%s is a database, but not acctlink's: name another file",
-			path);
+		return al_fail(
+			err, ACCTLINK_BAD_STORE, path, "%s is a database, but not acctlink's: name another file", path);
 	if (*version > AL_STORE_SCHEMA)
-		return al_fail(err, ACCTLINK_BAD_STORE, path, "%s was made by a newer acctlink (version %lld, this "
-			"one knows up to %d): install that or newer", path, (long long)*version, AL_STORE_SCHEMA);
+		return al_fail(err, ACCTLINK_BAD_STORE, path,
+			"%s was made by a newer acctlink (version %lld, this "
+			"one knows up to %d): install that or newer",
+			path, (long long)*version, AL_STORE_SCHEMA);
 	return ACCTLINK_OK;
 }
 
@@ -140,8 +140,10 @@ static al_rc set_wal(struct al_sqlite_handle *h, acctlink_error *err)
 	else if (mode == NULL)
 		rc = al_fail_memory(err);
 	else if (strcmp(mode, "wal") != 0)
-		rc = al_fail(err, ACCTLINK_BAD_STORE, h->store->base.path, "%s can't have a write-ahead log: it must "
-			"be on a local file system", h->store->base.path);
+		rc = al_fail(err, ACCTLINK_BAD_STORE, h->store->base.path,
+			"%s can't have a write-ahead log: it must "
+			"be on a local file system",
+			h->store->base.path);
 	(void)sqlite3_finalize(statement);
 	return rc;
 }

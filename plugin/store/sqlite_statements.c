@@ -13,18 +13,17 @@
 static const struct {
 	const struct al_table *table;
 	const char *text;
-} templates[AL_SQL_STATEMENTS] = {
-	[AL_LINK_INSERT] = { &al_link_table, "INSERT INTO link (%n) VALUES (%v)" },
+} templates[AL_SQL_STATEMENTS] = { [AL_LINK_INSERT] = { &al_link_table, "INSERT INTO link (%n) VALUES (%v)" },
 	[AL_LINK_SWAP] = { &al_link_table, "UPDATE link SET %s" BY_ID },
 	/* A seal is bound to epoch and generation: a mark that changed one would lock the set up. */
-	[AL_LINK_MARK] = { &al_link_table, "UPDATE link SET %m" BY_ID
-		" AND epoch = ?6 AND generation = ?7" },
+	[AL_LINK_MARK] = { &al_link_table, "UPDATE link SET %m" BY_ID " AND epoch = ?6 AND generation = ?7" },
 	[AL_LINK_DELETE] = { &al_link_table, "DELETE FROM link" BY_ID },
 	[AL_FLOW_INSERT] = { &al_flow_table, "INSERT INTO flow (%n) VALUES (%v)" },
 	[AL_FLOW_SWAP] = { &al_flow_table, "UPDATE flow SET %s" BY_STATE },
 	[AL_FLOW_MARK] = { &al_flow_table, "UPDATE flow SET %m" BY_STATE },
 	[AL_FLOW_DELETE] = { &al_flow_table, "DELETE FROM flow" BY_STATE },
-	[AL_AUDIT_INSERT] = { NULL, "INSERT INTO audit (at, link_id, user, what, epoch, generation, detail)"
+	[AL_AUDIT_INSERT] = { NULL,
+		"INSERT INTO audit (at, link_id, user, what, epoch, generation, detail)"
 		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)" },
 	[AL_SQL_BEGIN_WRITE] = { NULL, "BEGIN IMMEDIATE" },
 	[AL_SQL_COMMIT_WRITE] = { NULL, "COMMIT" },
@@ -34,34 +33,43 @@ static const struct {
 	[AL_SQL_GET_LINK] = { &al_link_table, "SELECT %n FROM link WHERE id = ?1" },
 	[AL_SQL_FIND_LINK] = { &al_link_table, "SELECT %n FROM link WHERE owner_key = ?1 AND state <> 5" },
 	[AL_SQL_GET_FLOW] = { &al_flow_table, "SELECT %n FROM flow WHERE state_hash = ?1" },
-	[AL_SQL_LIST(AL_QUERY_USER)] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_USER)] = { &al_link_table,
+		"SELECT %n FROM link"
 		" WHERE user = ?1 AND id > ?2 AND state <> 5 ORDER BY id LIMIT ?3" },
-	[AL_SQL_LIST(AL_QUERY_ALL)] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_ALL)] = { &al_link_table,
+		"SELECT %n FROM link"
 		" WHERE id > ?1 AND state <> 5 ORDER BY id LIMIT ?2" },
-	[AL_SQL_LIST(AL_QUERY_SUBJECT)] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_SUBJECT)] = { &al_link_table,
+		"SELECT %n FROM link"
 		" WHERE issuer = ?1 AND client = ?2 AND subject = ?3 AND state NOT IN (4, 5) ORDER BY id LIMIT ?4" },
-	[AL_SQL_LIST(AL_QUERY_DUE)] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_DUE)] = { &al_link_table,
+		"SELECT %n FROM link"
 		" WHERE due_at > 0 AND due_at <= ?1 ORDER BY due_at LIMIT ?2" },
-	[AL_SQL_LIST(AL_QUERY_REVOCATIONS)] = { &al_link_table, "SELECT %n FROM link"
+	[AL_SQL_LIST(AL_QUERY_REVOCATIONS)] = { &al_link_table,
+		"SELECT %n FROM link"
 		" WHERE revoke_at > 0 AND revoke_at <= ?1 ORDER BY revoke_at LIMIT ?2" },
-	[AL_SQL_LIST(AL_QUERY_CHANGED)] = { &al_link_table, "SELECT %w FROM link"
+	[AL_SQL_LIST(AL_QUERY_CHANGED)] = { &al_link_table,
+		"SELECT %w FROM link"
 		" WHERE change > ?1 ORDER BY change LIMIT ?2" },
 	/* Looked up first, so that most consents begin without a second commit. */
-	[AL_SQL_SWEEP_NEEDED] = { NULL, "SELECT EXISTS (SELECT 1 FROM flow WHERE expires_at < ?1)"
+	[AL_SQL_SWEEP_NEEDED] = { NULL,
+		"SELECT EXISTS (SELECT 1 FROM flow WHERE expires_at < ?1)"
 		" OR EXISTS (SELECT 1 FROM flow WHERE user = ?2 AND phase = 0 LIMIT 1 OFFSET ?3)" },
-	[AL_SQL_SWEEP_ENDED] = { NULL, "DELETE FROM flow WHERE state_hash IN"
+	[AL_SQL_SWEEP_ENDED] = { NULL,
+		"DELETE FROM flow WHERE state_hash IN"
 		" (SELECT state_hash FROM flow WHERE expires_at < ?1 ORDER BY expires_at LIMIT 1000)" },
-	[AL_SQL_SWEEP_SURPLUS] = { NULL, "DELETE FROM flow WHERE state_hash IN (SELECT state_hash FROM flow"
+	[AL_SQL_SWEEP_SURPLUS] = { NULL,
+		"DELETE FROM flow WHERE state_hash IN (SELECT state_hash FROM flow"
 		" WHERE user = ?2 AND phase = 0 ORDER BY created_at DESC, state_hash LIMIT -1 OFFSET ?3)" },
 	[AL_SQL_FORGET_FLOWS] = { NULL, "DELETE FROM flow WHERE user = ?1" },
 	/* The oldest only: the rest of the table is not looked through. */
 	[AL_SQL_AUDIT_NEEDED] = { NULL, "SELECT at < ?1 FROM audit ORDER BY seq LIMIT 1" },
-	[AL_SQL_SWEEP_AUDIT] = { NULL, "DELETE FROM audit WHERE at < ?1"
+	[AL_SQL_SWEEP_AUDIT] = { NULL,
+		"DELETE FROM audit WHERE at < ?1"
 		" AND seq IN (SELECT seq FROM audit ORDER BY seq LIMIT 1000)" },
 	[AL_SQL_GET_META] = { NULL, "SELECT value FROM meta WHERE name = ?1" },
 	[AL_SQL_PUT_META] = { NULL, "INSERT INTO meta (name, value) VALUES (?1, ?2)" },
-	[AL_SQL_DROP_META] = { NULL, "DELETE FROM meta WHERE name = ?1" }
-};
+	[AL_SQL_DROP_META] = { NULL, "DELETE FROM meta WHERE name = ?1" } };
 
 static void put_columns(struct al_buf *sql, const struct al_table *table, char style)
 {

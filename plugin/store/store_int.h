@@ -17,7 +17,12 @@ struct al_store {
 };
 
 enum al_link_query {
-	AL_QUERY_USER, AL_QUERY_ALL, AL_QUERY_SUBJECT, AL_QUERY_DUE, AL_QUERY_REVOCATIONS, AL_QUERY_CHANGED
+	AL_QUERY_USER,
+	AL_QUERY_ALL,
+	AL_QUERY_SUBJECT,
+	AL_QUERY_DUE,
+	AL_QUERY_REVOCATIONS,
+	AL_QUERY_CHANGED
 };
 struct al_link_query_args {
 	enum al_link_query query;
@@ -32,20 +37,18 @@ struct al_link_query_args {
 struct al_store_ops {
 	void (*close)(struct al_store *store);
 	void (*rest)(struct al_store *store);
-	al_rc (*get_link)(struct al_store *, const char *id, const struct al_buf *owner_key,
-		struct al_link_row *, acctlink_error *);
-	al_rc (*get_flow)(struct al_store *, const struct al_buf *state_hash, struct al_flow_row *,
+	al_rc (*get_link)(struct al_store *, const char *id, const struct al_buf *owner_key, struct al_link_row *,
 		acctlink_error *);
-	al_rc (*list_links)(struct al_store *, const struct al_link_query_args *,
-		const struct al_link_visit *, acctlink_error *);
+	al_rc (*get_flow)(struct al_store *, const struct al_buf *state_hash, struct al_flow_row *, acctlink_error *);
+	al_rc (*list_links)(
+		struct al_store *, const struct al_link_query_args *, const struct al_link_visit *, acctlink_error *);
 	al_rc (*change)(struct al_store *, int64_t *, acctlink_error *);
-	al_rc (*sweep_flows)(struct al_store *, int64_t now, const struct al_buf *user, unsigned keep,
-		acctlink_error *);
+	al_rc (*sweep_flows)(
+		struct al_store *, int64_t now, const struct al_buf *user, unsigned keep, acctlink_error *);
 	al_rc (*forget_flows)(struct al_store *, const struct al_buf *user, int64_t *count, acctlink_error *);
 	al_rc (*sweep_audit)(struct al_store *, int64_t before, acctlink_error *);
 	al_rc (*get_meta)(struct al_store *, const char *name, struct al_buf *value, acctlink_error *);
-	al_rc (*put_meta)(struct al_store *, const char *name, const struct al_buf *value,
-		acctlink_error *);
+	al_rc (*put_meta)(struct al_store *, const char *name, const struct al_buf *value, acctlink_error *);
 	al_rc (*drop_meta)(struct al_store *, const char *name, acctlink_error *);
 	al_rc (*commit)(struct al_store *, struct al_write *, size_t, acctlink_error *);
 };
@@ -78,8 +81,7 @@ char *al_path_folder(const char *path);
  * user's or others may write in it. */
 al_rc al_folder_open(const char *path, int *fd, acctlink_error *err) AL_MUST_USE;
 /* Makes a new file of mode 0600; as root it is given to the folder's owner. */
-al_rc al_file_make(int folder, const char *name, const char *path, int *fd,
-	acctlink_error *err) AL_MUST_USE;
+al_rc al_file_make(int folder, const char *name, const char *path, int *fd, acctlink_error *err) AL_MUST_USE;
 /* Makes the store's file unless it is there, and sets *real to its path
  * without symbolic links, to be freed with al_free_text. */
 al_rc al_store_file_make(const char *path, char **real, acctlink_error *err) AL_MUST_USE;
@@ -88,8 +90,8 @@ al_rc al_store_file_make(const char *path, char **real, acctlink_error *err) AL_
 al_rc al_store_file_check(const char *real, struct stat *st, acctlink_error *err) AL_MUST_USE;
 
 /* ---- sqlite.c, schema.c ------------------------------------------------------ */
-al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_clock *clock,
-	struct al_store **out, acctlink_error *err) AL_MUST_USE;
+al_rc al_sqlite_new(const char *path, const struct al_log *log, const struct al_clock *clock, struct al_store **out,
+	acctlink_error *err) AL_MUST_USE;
 /* The statements that bring a store from version n to n + 1 (schema.c). */
 extern const char *const al_schema_steps[AL_STORE_SCHEMA];
 

@@ -25,11 +25,15 @@ static al_rc check_file(int fd, const char *path, acctlink_error *err)
 		return al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s is not a plain file: " HOW_TO, path);
 	/* Root reads the key of the service that it starts, whose own it is. */
 	if (self != 0 && st.st_uid != self && st.st_uid != 0)
-		return al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s belongs to user %lu, it must be root or user "
-			"%lu: chown it", path, (unsigned long)st.st_uid, (unsigned long)self);
+		return al_fail(err, ACCTLINK_BAD_KEY, path,
+			"the key file %s belongs to user %lu, it must be root or user "
+			"%lu: chown it",
+			path, (unsigned long)st.st_uid, (unsigned long)self);
 	if ((st.st_mode & 077) != 0)
-		return al_fail(err, ACCTLINK_BAD_KEY, path, "other users may open the key file %s (mode %04o): chmod 600 "
-			"it, and make a new key if one may have read it", path, (unsigned)(st.st_mode & 07777));
+		return al_fail(err, ACCTLINK_BAD_KEY, path,
+			"other users may open the key file %s (mode %04o): chmod 600 "
+			"it, and make a new key if one may have read it",
+			path, (unsigned)(st.st_mode & 07777));
 	return ACCTLINK_OK;
 }
 
@@ -44,7 +48,8 @@ static al_rc read_all(int fd, const char *path, struct al_buf *text, acctlink_er
 		if (got < 0 && errno == EINTR)
 			got = 1;
 		else if (got < 0)
-			rc = al_fail(err, ACCTLINK_BAD_KEY, path, "can't read the key file %s: %s", path, strerror(errno));
+			rc = al_fail(
+				err, ACCTLINK_BAD_KEY, path, "can't read the key file %s: %s", path, strerror(errno));
 		else if (!al_buf_put(text, part, (size_t)got))
 			rc = al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s is too long: " HOW_TO, path);
 	}
@@ -68,11 +73,12 @@ static al_rc load(const char *path, struct al_buf *text, acctlink_error *err)
 	al_rc rc;
 
 	if (fd < 0 && is_key_itself(path))
-		return al_fail(err, ACCTLINK_BAD_KEY, "key_file", "there is no such key file, and its name, which is not shown, "
+		return al_fail(err, ACCTLINK_BAD_KEY, "key_file",
+			"there is no such key file, and its name, which is not shown, "
 			"looks like a key: " HOW_TO);
 	if (fd < 0)
-		return al_fail(err, ACCTLINK_BAD_KEY, path, "can't open the key file %s: %s; " HOW_TO, path,
-			strerror(errno));
+		return al_fail(
+			err, ACCTLINK_BAD_KEY, path, "can't open the key file %s: %s; " HOW_TO, path, strerror(errno));
 	rc = check_file(fd, path, err);
 	if (rc == ACCTLINK_OK)
 		rc = read_all(fd, path, text, err);
@@ -128,8 +134,10 @@ static al_rc parse(const struct al_buf *text, const char *path, struct al_key *k
 		start = colon + 1;
 	}
 	if (!good || len != (size_t)2 * AL_KEY_LEN || !al_hex_decode(&key->secret, start, len))
-		return al_fail(err, ACCTLINK_BAD_KEY, path, "the key file %s must hold %d hexadecimal digits, or a name, a "
-			"colon and these digits: " HOW_TO, path, 2 * AL_KEY_LEN);
+		return al_fail(err, ACCTLINK_BAD_KEY, path,
+			"the key file %s must hold %d hexadecimal digits, or a name, a "
+			"colon and these digits: " HOW_TO,
+			path, 2 * AL_KEY_LEN);
 	return colon == NULL ? derive_id(key, err) : ACCTLINK_OK;
 }
 

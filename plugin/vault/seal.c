@@ -20,13 +20,11 @@ static bool derive(const struct al_vault *vault, const struct al_key *key, const
 	char info[32];
 	int info_len = snprintf(info, sizeof(info), "acctlink seal 2%s", kind);
 	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(vault->kdf);
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key->secret.data, key->secret.len),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, copy, sizeof(copy)),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, (size_t)info_len),
-		OSSL_PARAM_construct_end()
-	};
+		OSSL_PARAM_construct_end() };
 	bool good = ctx != NULL && info_len > 0 && (size_t)info_len < sizeof(info);
 
 	memcpy(copy, salt, sizeof(copy));
@@ -44,10 +42,8 @@ static bool bind_to(EVP_CIPHER_CTX *ctx, const struct al_key *key, const struct 
 
 	al_buf_init(&data, 16384);
 	good = al_pack(&data, context->kind, strlen(context->kind))
-		&& al_pack(&data, context->row.data, context->row.len)
-		&& al_pack_u64(&data, (uint64_t)context->epoch)
-		&& al_pack_u64(&data, (uint64_t)context->generation)
-		&& al_pack(&data, key->id, strlen(key->id));
+		&& al_pack(&data, context->row.data, context->row.len) && al_pack_u64(&data, (uint64_t)context->epoch)
+		&& al_pack_u64(&data, (uint64_t)context->generation) && al_pack(&data, key->id, strlen(key->id));
 	for (size_t i = 0; good && i < AL_COUNT(context->bound); i++)
 		good = al_pack(&data, context->bound[i].data, context->bound[i].len);
 	good = good && EVP_CipherUpdate(ctx, NULL, &len, (const unsigned char *)data.data, (int)data.len) == 1;
@@ -134,8 +130,11 @@ static al_rc open_in_place(const struct al_vault *vault, const struct al_key *ke
 	EVP_CIPHER_CTX_free(ctx);
 	if (!ready)
 		return al_fail(err, ACCTLINK_INTERNAL, "seal", "OpenSSL could not open a seal");
-	return good ? ACCTLINK_OK : al_fail(err, ACCTLINK_BAD_STORE, context->where, "the sealed part of a %s row is "
-		"damaged or belongs to another row: restore the store from a backup", context->kind);
+	if (good)
+		return ACCTLINK_OK;
+	return al_fail(err, ACCTLINK_BAD_STORE, context->where,
+		"the sealed part of a %s row is damaged or belongs to another row: restore the store from a backup",
+		context->kind);
 }
 
 al_rc al_unseal(const struct al_vault *vault, const struct al_key *key, const struct al_seal_context *context,
@@ -146,8 +145,10 @@ al_rc al_unseal(const struct al_vault *vault, const struct al_key *key, const st
 
 	al_buf_clear(plain);
 	if (sealed->len < AL_SEAL_HEAD || head[0] != AL_SEAL_VERSION)
-		return al_fail(err, ACCTLINK_BAD_STORE, context->where, "the sealed part of a %s row is not in a form that "
-			"this acctlink knows", context->kind);
+		return al_fail(err, ACCTLINK_BAD_STORE, context->where,
+			"the sealed part of a %s row is not in a form that "
+			"this acctlink knows",
+			context->kind);
 	if (!al_buf_set(plain, head + AL_SEAL_HEAD, sealed->len - AL_SEAL_HEAD)) {
 		al_buf_clear(plain);
 		return al_fail_memory(err);

@@ -20,16 +20,17 @@ static al_rc read_keys(struct al_vault *vault, char *const *key_files, acctlink_
 			return rc;
 		if (al_vault_key_find(vault, key->id) != NULL) {
 			al_buf_clear(&key->secret);
-			return al_fail(err, ACCTLINK_BAD_KEY, key_files[i], "the key in %s has the id %s, as one before it: "
-				"leave one of them out, or give one a name (name:digits)", key_files[i], key->id);
+			return al_fail(err, ACCTLINK_BAD_KEY, key_files[i],
+				"the key in %s has the id %s, as one before it: "
+				"leave one of them out, or give one a name (name:digits)",
+				key_files[i], key->id);
 		}
 		vault->key_count++;
 	}
 	return ACCTLINK_OK;
 }
 
-al_rc al_vault_new(char *const *key_files, struct al_store *store, struct al_vault **out,
-	acctlink_error *err)
+al_rc al_vault_new(char *const *key_files, struct al_store *store, struct al_vault **out, acctlink_error *err)
 {
 	struct al_vault *vault;
 	size_t count = 0;
@@ -49,7 +50,8 @@ al_rc al_vault_new(char *const *key_files, struct al_store *store, struct al_vau
 	if (vault->safe == NULL)
 		rc = al_fail_memory(err);
 	else if (vault->cipher == NULL || vault->kdf == NULL)
-		rc = al_fail(err, ACCTLINK_INTERNAL, "OpenSSL", "OpenSSL offers no AES-256-GCM or no HKDF: check its "
+		rc = al_fail(err, ACCTLINK_INTERNAL, "OpenSSL",
+			"OpenSSL offers no AES-256-GCM or no HKDF: check its "
 			"configuration");
 	else
 		rc = read_keys(vault, key_files, err);
@@ -115,36 +117,38 @@ static al_rc open_sealed(const struct al_vault *vault, const char *key_id, const
 		return al_unseal(vault, key, context, sealed, plain, err);
 	al_buf_clear(plain);
 	al_copy_printable(shown, sizeof(shown), key_id, strlen(key_id));
-	return al_fail(err, ACCTLINK_BAD_KEY, context->where, "a %s row of the store is sealed under key %s, which isn't "
-		"configured: add its key file", context->kind, shown);
+	return al_fail(err, ACCTLINK_BAD_KEY, context->where,
+		"a %s row of the store is sealed under key %s, which isn't "
+		"configured: add its key file",
+		context->kind, shown);
 }
 
-al_rc al_vault_open_link(struct al_vault *vault, const struct al_link_row *row, struct al_buf *plain,
-	acctlink_error *err)
+al_rc al_vault_open_link(
+	struct al_vault *vault, const struct al_link_row *row, struct al_buf *plain, acctlink_error *err)
 {
 	struct al_seal_context context = link_context(row);
 
 	return open_sealed(vault, al_buf_text(&row->key_id), &context, &row->sealed, plain, err);
 }
 
-al_rc al_vault_get_link(struct al_vault *vault, const char *id, struct al_link_row *row,
-	struct al_buf *plain, acctlink_error *err)
+al_rc al_vault_get_link(
+	struct al_vault *vault, const char *id, struct al_link_row *row, struct al_buf *plain, acctlink_error *err)
 {
 	al_rc rc = al_store_get_link(vault->store, id, row, err);
 
 	return rc != ACCTLINK_OK || plain == NULL ? rc : al_vault_open_link(vault, row, plain, err);
 }
 
-al_rc al_vault_find_link(struct al_vault *vault, const struct al_buf *owner_key,
-	struct al_link_row *row, struct al_buf *plain, acctlink_error *err)
+al_rc al_vault_find_link(struct al_vault *vault, const struct al_buf *owner_key, struct al_link_row *row,
+	struct al_buf *plain, acctlink_error *err)
 {
 	al_rc rc = al_store_find_link(vault->store, owner_key, row, err);
 
 	return rc != ACCTLINK_OK || plain == NULL ? rc : al_vault_open_link(vault, row, plain, err);
 }
 
-al_rc al_vault_get_flow(struct al_vault *vault, const struct al_buf *state_hash,
-	struct al_flow_row *row, struct al_buf *plain, acctlink_error *err)
+al_rc al_vault_get_flow(struct al_vault *vault, const struct al_buf *state_hash, struct al_flow_row *row,
+	struct al_buf *plain, acctlink_error *err)
 {
 	struct al_seal_context context;
 	al_rc rc = al_store_get_flow(vault->store, state_hash, row, err);
@@ -157,13 +161,14 @@ al_rc al_vault_get_flow(struct al_vault *vault, const struct al_buf *state_hash,
 
 /* ---- sealing ------------------------------------------------------------------- */
 
-static al_rc seal_into(const struct al_vault *vault, const struct al_seal_context *context,
-	const struct al_buf *plain, struct al_buf *key_id, struct al_buf *sealed, acctlink_error *err)
+static al_rc seal_into(const struct al_vault *vault, const struct al_seal_context *context, const struct al_buf *plain,
+	struct al_buf *key_id, struct al_buf *sealed, acctlink_error *err)
 {
 	const struct al_key *key = &vault->keys[0];
 
 	if (plain == NULL)
-		return al_fail(err, ACCTLINK_INTERNAL, context->where, "a %s row without what is to be sealed", context->kind);
+		return al_fail(
+			err, ACCTLINK_INTERNAL, context->where, "a %s row without what is to be sealed", context->kind);
 	if (!al_buf_set(key_id, key->id, strlen(key->id)))
 		return al_fail_memory(err);
 	return al_seal(vault, key, context, plain, sealed, err);
@@ -182,13 +187,11 @@ static al_rc seal_write(const struct al_vault *vault, const struct al_vault_writ
 	case AL_FLOW_SWAP:
 		context = flow_context(write->flow);
 		return seal_into(vault, &context, write->plain, &write->flow->key_id, &write->flow->sealed, err);
-	default:
-		return ACCTLINK_OK;
+	default: return ACCTLINK_OK;
 	}
 }
 
-al_rc al_vault_commit(struct al_vault *vault, const struct al_vault_write *writes, size_t count,
-	acctlink_error *err)
+al_rc al_vault_commit(struct al_vault *vault, const struct al_vault_write *writes, size_t count, acctlink_error *err)
 {
 	struct al_write through[AL_VAULT_WRITES_MAX];
 
@@ -206,8 +209,9 @@ al_rc al_vault_commit(struct al_vault *vault, const struct al_vault_write *write
 
 /* ---- the check value ----------------------------------------------------------- */
 
-static const struct al_seal_context check_context = { .kind = "check", .where = CHECK_NAME,
-	.row = { CHECK_NAME, sizeof(CHECK_NAME) - 1 } };
+static const struct al_seal_context check_context = {
+	.kind = "check", .where = CHECK_NAME, .row = { CHECK_NAME, sizeof(CHECK_NAME) - 1 }
+};
 
 /* Packed: the id of the key, the seal. */
 static al_rc make_check(struct al_vault *vault, acctlink_error *err)
@@ -222,9 +226,9 @@ static al_rc make_check(struct al_vault *vault, acctlink_error *err)
 	al_buf_init(&sealed, 256);
 	al_buf_init(&value, 512);
 	rc = al_buf_puts(&plain, CHECK_NAME) ? al_seal(vault, key, &check_context, &plain, &sealed, err)
-		: al_fail_memory(err);
-	if (rc == ACCTLINK_OK && (!al_pack(&value, key->id, strlen(key->id))
-		|| !al_pack(&value, sealed.data, sealed.len)))
+					     : al_fail_memory(err);
+	if (rc == ACCTLINK_OK
+		&& (!al_pack(&value, key->id, strlen(key->id)) || !al_pack(&value, sealed.data, sealed.len)))
 		rc = al_fail_memory(err);
 	if (rc == ACCTLINK_OK)
 		rc = al_store_put_meta(vault->store, CHECK_NAME, &value, err);
@@ -253,8 +257,10 @@ static al_rc open_check(const struct al_vault *vault, const struct al_buf *value
 		rc = open_sealed(vault, al_buf_text(&key_id), &check_context, &sealed, &plain, err);
 	/* The right id and yet another key: not the store's fault. */
 	if (rc == ACCTLINK_BAD_STORE && al_vault_key_find(vault, al_buf_text(&key_id)) != NULL)
-		rc = al_fail(err, ACCTLINK_BAD_KEY, CHECK_NAME, "the configured key %s is not the one that this store was "
-			"sealed with: configure that one", al_buf_text(&key_id));
+		rc = al_fail(err, ACCTLINK_BAD_KEY, CHECK_NAME,
+			"the configured key %s is not the one that this store was "
+			"sealed with: configure that one",
+			al_buf_text(&key_id));
 	al_buf_clear(&key_id);
 	al_buf_clear(&sealed);
 	al_buf_clear(&plain);

@@ -23,7 +23,7 @@ static struct th_provider *provider;
 static struct th_host *host;
 static char *done_params; /* of the callback that made ana's link */
 static char *done_cookie;
-static int requests;      /* whole token requests, after the setup */
+static int requests; /* whole token requests, after the setup */
 
 static char url[65536];
 static char state[128];
@@ -63,9 +63,9 @@ static int tear_down(void **unused)
 struct door {
 	const char *name;
 	size_t args_size;
-	size_t out_size;     /* of the sized output; 0: there is none */
+	size_t out_size; /* of the sized output; 0: there is none */
 	bool out_required;
-	bool same_again;     /* the same call has the same results */
+	bool same_again; /* the same call has the same results */
 	void (*fill)(void *args);
 	void (*fill_out)(void *out);
 	acctlink_status (*call)(acctlink *handle, const void *args, void *out, acctlink_error *err);
@@ -245,19 +245,20 @@ static acctlink_status call_report(acctlink *handle, const void *args, void *out
 enum { INIT, BEGIN, CALLBACK, BEARER, UNLINK, INSPECT, LIST, REPORT, DOORS };
 static const struct door doors[DOORS] = {
 	[INIT] = { "init", sizeof(acctlink_init_args), 0, false, true, fill_init, NULL, call_init },
-	[BEGIN] = { "begin", sizeof(acctlink_begin_args), sizeof(acctlink_begin_result), true, false,
-		fill_begin, fill_begin_out, call_begin },
+	[BEGIN] = { "begin", sizeof(acctlink_begin_args), sizeof(acctlink_begin_result), true, false, fill_begin,
+		fill_begin_out, call_begin },
 	[CALLBACK] = { "on_callback", sizeof(acctlink_callback_args), sizeof(acctlink_callback_result), false, true,
 		fill_callback, fill_callback_out, call_callback },
-	[BEARER] = { "get_bearer", sizeof(acctlink_bearer_args), sizeof(acctlink_bearer_info), false, true,
-		fill_bearer, fill_bearer_out, call_bearer },
-	[UNLINK] = { "unlink", sizeof(acctlink_unlink_args), sizeof(acctlink_unlink_result), false, false,
-		fill_unlink, fill_unlink_out, call_unlink },
+	[BEARER] = { "get_bearer", sizeof(acctlink_bearer_args), sizeof(acctlink_bearer_info), false, true, fill_bearer,
+		fill_bearer_out, call_bearer },
+	[UNLINK] = { "unlink", sizeof(acctlink_unlink_args), sizeof(acctlink_unlink_result), false, false, fill_unlink,
+		fill_unlink_out, call_unlink },
 	[INSPECT] = { "inspect", sizeof(acctlink_inspect_args), sizeof(acctlink_inspect_result), true, true,
 		fill_inspect, fill_inspect_out, call_inspect },
-	[LIST] = { "list", sizeof(acctlink_list_args), sizeof(acctlink_list_result), true, true,
-		fill_list, fill_list_out, call_list },
-	[REPORT] = { "report_rejected", sizeof(acctlink_rejected_args), 0, false, true, fill_report, NULL, call_report },
+	[LIST] = { "list", sizeof(acctlink_list_args), sizeof(acctlink_list_result), true, true, fill_list,
+		fill_list_out, call_list },
+	[REPORT] = { "report_rejected", sizeof(acctlink_rejected_args), 0, false, true, fill_report, NULL,
+		call_report },
 };
 
 /* Any argument or output struct, filled well. */
@@ -307,16 +308,16 @@ static void check_error(const char *what, acctlink_status rc, const acctlink_err
 		return;
 	}
 	th_check(err->status == rc, "%s: returned %d, but the error says %d", what, (int)rc, (int)err->status);
-	th_check(memchr(err->message, '\0', sizeof(err->message)) != NULL && err->message[0] != '\0',
-		"%s: no message", what);
+	th_check(memchr(err->message, '\0', sizeof(err->message)) != NULL && err->message[0] != '\0', "%s: no message",
+		what);
 	th_check(memchr(err->where, '\0', sizeof(err->where)) != NULL, "%s: where has no end", what);
 	th_check(memchr(err->provider_code, '\0', sizeof(err->provider_code)) != NULL, "%s: code has no end", what);
 	th_check(all_bytes(err->reserved, sizeof(err->reserved), 0), "%s: reserved bytes of the error are used", what);
 }
 
 /* One call, its error checked, and for a failure the same without an error. */
-static acctlink_status go_on(const char *what, const struct door *door, acctlink *handle, const void *args, void *out,
-	acctlink_error *err)
+static acctlink_status go_on(
+	const char *what, const struct door *door, acctlink *handle, const void *args, void *out, acctlink_error *err)
 {
 	acctlink_error own;
 	acctlink_error *filled = err != NULL ? err : &own;
@@ -336,8 +337,8 @@ static acctlink_status go(const char *what, const struct door *door, const void 
 }
 
 /* BAD_ARGUMENT, with `part` in its place or message, and `out` as it was. */
-static void refused(const char *what, const struct door *door, const void *args, void *out, size_t out_len,
-	const char *part)
+static void refused(
+	const char *what, const struct door *door, const void *args, void *out, size_t out_len, const char *part)
 {
 	unsigned char *before = malloc(out_len + 1);
 	acctlink_error err;
@@ -391,8 +392,10 @@ static void a_null_handle_is_a_bad_argument_of_every_function(void **unused)
 		fill_out(&doors[i], &out);
 		memset(&err, UNTOUCHED, sizeof(err));
 		th_check(go_on("NULL handle", &doors[i], NULL, &args, &out, &err) == ACCTLINK_BAD_ARGUMENT
-			&& strcmp(err.where, "handle") == 0, "%s", doors[i].name);
-		th_check(go_on("all NULL", &doors[i], NULL, NULL, NULL, &err) == ACCTLINK_BAD_ARGUMENT, "%s", doors[i].name);
+				&& strcmp(err.where, "handle") == 0,
+			"%s", doors[i].name);
+		th_check(go_on("all NULL", &doors[i], NULL, NULL, NULL, &err) == ACCTLINK_BAD_ARGUMENT, "%s",
+			doors[i].name);
 	}
 	memset(&err, UNTOUCHED, sizeof(err));
 	th_check(host->api.reload(NULL, &err) == ACCTLINK_BAD_ARGUMENT, "reload");
@@ -447,8 +450,8 @@ static void a_null_error_is_fine_on_success_as_well(void **unused)
 
 		doors[i].fill(&args);
 		fill_out(&doors[i], &out);
-		th_check(doors[i].call(host->handle, &args, doors[i].out_size > 0 ? &out : NULL, NULL) == ACCTLINK_OK, "%s",
-			doors[i].name);
+		th_check(doors[i].call(host->handle, &args, doors[i].out_size > 0 ? &out : NULL, NULL) == ACCTLINK_OK,
+			"%s", doors[i].name);
 	}
 	th_check(host->api.reload(host->handle, NULL) == ACCTLINK_OK, "reload");
 }
@@ -488,7 +491,8 @@ static void a_bearer_that_is_served_at_the_deadline_is_a_success_without_an_erro
 	args.bearer.deadline_ms = 100;
 	memset(&err, UNTOUCHED, sizeof(err));
 	th_check(patient->api.get_bearer(patient->handle, &args.bearer, bearer, sizeof(bearer), &info, &err)
-		== ACCTLINK_OK, "%s", th_error_text(&err));
+			== ACCTLINK_OK,
+		"%s", th_error_text(&err));
 	check_error("get_bearer", ACCTLINK_OK, &err);
 	th_check(info.generation == 1, "generation %llu", (unsigned long long)info.generation);
 	th_wait_held(slow, "refresh", 1);
@@ -578,7 +582,7 @@ static void a_longer_struct_is_taken_if_its_unknown_tail_is_zero(void **unused)
 			long_out = grown(&out, door->out_size, out_sizes[j]);
 			accepted(what, door, long_args.at, door->out_size > 0 ? long_out.at : NULL);
 			th_check(door->out_size == 0
-				|| all_bytes(long_out.at + door->out_size, long_out.len - door->out_size, 0),
+					|| all_bytes(long_out.at + door->out_size, long_out.len - door->out_size, 0),
 				"%s: what this version doesn't know of the output was written", door->name);
 			edge_free(&long_args);
 			edge_free(&long_out);
@@ -605,8 +609,8 @@ static void a_longer_struct_is_refused_if_its_tail_says_something(void **unused)
 			struct edge at = grown(&args, door->args_size, size);
 
 			at.at[j % 2 == 0 ? door->args_size : size - 1] = 1;
-			refused("args with an unknown member", door, at.at, door->out_size > 0 ? &out : NULL, door->out_size,
-				"args");
+			refused("args with an unknown member", door, at.at, door->out_size > 0 ? &out : NULL,
+				door->out_size, "args");
 			edge_free(&at);
 			if (door->out_size == 0)
 				continue;
@@ -647,8 +651,8 @@ static void a_shorter_argument_struct_gets_defaults(void **unused)
 			at = edge_new(&args, size);
 			memcpy(at.at, &size, sizeof(size));
 			rc = go("short args", door, at.at, door->out_size > 0 ? &out : NULL, NULL);
-			th_check(rc == wanted, "%s with %u bytes of args: %d, but %d with zeros", door->name, size, (int)rc,
-				(int)wanted);
+			th_check(rc == wanted, "%s with %u bytes of args: %d, but %d with zeros", door->name, size,
+				(int)rc, (int)wanted);
 			good += rc == ACCTLINK_OK;
 			edge_free(&at);
 		}
@@ -689,11 +693,11 @@ static void of_a_shorter_output_no_more_than_its_size_is_written(void **unused)
 			if (door == &doors[UNLINK])
 				door->fill(&args);
 			rc = go("a short output", door, &args, at.at, NULL);
-			th_check(rc == wanted, "%s with %u bytes of output: %d, but %d with zeros", door->name, size, (int)rc,
-				(int)wanted);
+			th_check(rc == wanted, "%s with %u bytes of output: %d, but %d with zeros", door->name, size,
+				(int)rc, (int)wanted);
 			if (rc == ACCTLINK_OK && door->same_again)
-				th_check(memcmp(at.at + 4, zeroed.bytes + 4, size - 4) == 0, "%s: other results in %u bytes",
-					door->name, size);
+				th_check(memcmp(at.at + 4, zeroed.bytes + 4, size - 4) == 0,
+					"%s: other results in %u bytes", door->name, size);
 			th_check(memcmp(at.at, &size, sizeof(size)) == 0, "%s: size was written", door->name);
 			edge_free(&at);
 		}
@@ -716,23 +720,25 @@ struct field {
 
 #define REF(door, type, at_end) \
 	{ door, "user", offsetof(type, link.user), TEXT, 1024, true, at_end, NULL }, \
-	{ door, "provider", offsetof(type, link.provider), TEXT, 63, true, at_end, NULL }, \
-	{ door, "institution", offsetof(type, link.institution), TEXT, 255, false, at_end, NULL }, \
-	{ door, "link_id", offsetof(type, link.link_id), ID, 32, false, at_end, NULL }
+		{ door, "provider", offsetof(type, link.provider), TEXT, 63, true, at_end, NULL }, \
+		{ door, "institution", offsetof(type, link.institution), TEXT, 255, false, at_end, NULL }, \
+	{ \
+		door, "link_id", offsetof(type, link.link_id), ID, 32, false, at_end, NULL \
+	}
 
 static const struct field fields[] = {
 	{ INIT, "config_path", offsetof(acctlink_init_args, config_path), TEXT, 4095, true, ACCTLINK_BAD_CONFIG, NULL },
 	{ BEGIN, "user", offsetof(acctlink_begin_args, user), TEXT, 1024, true, ACCTLINK_OK, NULL },
 	{ BEGIN, "provider", offsetof(acctlink_begin_args, provider), TEXT, 63, true, ACCTLINK_UNKNOWN_PROVIDER, NULL },
 	{ BEGIN, "institution", offsetof(acctlink_begin_args, institution), TEXT, 255, false, ACCTLINK_OK, NULL },
-	{ BEGIN, "redirect_uri", offsetof(acctlink_begin_args, redirect_uri), TEXT, 4096, false,
-		ACCTLINK_BAD_ARGUMENT, "not one of the provider's" },
+	{ BEGIN, "redirect_uri", offsetof(acctlink_begin_args, redirect_uri), TEXT, 4096, false, ACCTLINK_BAD_ARGUMENT,
+		"not one of the provider's" },
 	{ BEGIN, "scope", offsetof(acctlink_begin_args, scope), TEXT, 8192, false, ACCTLINK_OK, NULL },
 	{ CALLBACK, "user", offsetof(acctlink_callback_args, user), TEXT, 1024, true, ACCTLINK_FOREIGN_CALLBACK, NULL },
-	{ CALLBACK, "params", offsetof(acctlink_callback_args, params), RAW, 65536, true,
-		ACCTLINK_BAD_CALLBACK, "'state' is missing" },
-	{ CALLBACK, "cookie", offsetof(acctlink_callback_args, cookie), RAW, 65536, false,
-		ACCTLINK_FOREIGN_CALLBACK, NULL },
+	{ CALLBACK, "params", offsetof(acctlink_callback_args, params), RAW, 65536, true, ACCTLINK_BAD_CALLBACK,
+		"'state' is missing" },
+	{ CALLBACK, "cookie", offsetof(acctlink_callback_args, cookie), RAW, 65536, false, ACCTLINK_FOREIGN_CALLBACK,
+		NULL },
 	REF(BEARER, acctlink_bearer_args, ACCTLINK_NOT_LINKED),
 	REF(UNLINK, acctlink_unlink_args, ACCTLINK_NOT_LINKED),
 	REF(INSPECT, acctlink_inspect_args, ACCTLINK_NOT_LINKED),
@@ -818,8 +824,8 @@ static void strings_as_long_as_allowed_are_taken_and_read_no_further(void **unus
 		put_field(field, &args, at.at, at.len);
 		rc = go(field->name, door, &args, door->out_size > 0 ? &out : NULL, &err);
 		th_check(rc == field->longest && (field->words == NULL || strstr(err.message, field->words) != NULL),
-			"%s %s of %zu bytes: %d wanted, got %s", door->name, field->name, field->max, (int)field->longest,
-			rc == ACCTLINK_OK ? "OK" : th_error_text(&err));
+			"%s %s of %zu bytes: %d wanted, got %s", door->name, field->name, field->max,
+			(int)field->longest, rc == ACCTLINK_OK ? "OK" : th_error_text(&err));
 		edge_free(&at);
 		free(text);
 	}
@@ -856,7 +862,8 @@ static void strings_that_are_not_utf_8_or_have_a_nul_are_refused(void **unused)
 
 static void strings_beyond_ascii_are_taken_byte_for_byte(void **unused)
 {
-	static const char *const users[] = { "Ren\xc3\xa9", "Rene\xcc\x81", "\xe7\x8e\x8b", "\xf0\x9f\x8f\xa6", " ana", "ana " };
+	static const char *const users[] = { "Ren\xc3\xa9", "Rene\xcc\x81", "\xe7\x8e\x8b", "\xf0\x9f\x8f\xa6", " ana",
+		"ana " };
 	acctlink_list_result found = ACCTLINK_LIST_RESULT_INIT;
 
 	(void)unused;
@@ -911,8 +918,10 @@ static void optional_strings_may_be_empty_with_or_without_data(void **unused)
 static void a_link_id_is_32_lower_case_hex_digits(void **unused)
 {
 	static const char *const bad[] = { "0", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0",
-		"0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdeg", "0123456789abcdef 123456789abcdef",
-		("\xc3\xa9" "23456789abcdef0123456789abcdef") };
+		"0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdeg",
+		"0123456789abcdef 123456789abcdef",
+		("\xc3\xa9"
+		 "23456789abcdef0123456789abcdef") };
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(fields); i++) {
@@ -920,7 +929,10 @@ static void a_link_id_is_32_lower_case_hex_digits(void **unused)
 			continue;
 		for (size_t j = 0; j < COUNT(bad); j++)
 			text_is_refused(&fields[i], bad[j], bad[j], strlen(bad[j]));
-		text_is_refused(&fields[i], "with a NUL", "0123456789abcdef\0" "123456789abcdef", 32);
+		text_is_refused(&fields[i], "with a NUL",
+			"0123456789abcdef\0"
+			"123456789abcdef",
+			32);
 		text_is_refused(&fields[i], "without data", NULL, 32);
 	}
 }
@@ -935,14 +947,17 @@ static void raw_callbacks_are_bounded_and_needed(void **unused)
 	fill_callback(&args);
 	args.callback.params = (acctlink_str){ text, 65537 };
 	th_check(go("params", &doors[CALLBACK], &args, NULL, &err) == ACCTLINK_BAD_CALLBACK
-		&& strcmp(err.where, "params") == 0, "%s", th_error_text(&err));
+			&& strcmp(err.where, "params") == 0,
+		"%s", th_error_text(&err));
 	args.callback.params = (acctlink_str){ NULL, 0 };
 	th_check(go("params", &doors[CALLBACK], &args, NULL, &err) == ACCTLINK_BAD_CALLBACK
-		&& strcmp(err.where, "params") == 0, "%s", th_error_text(&err));
+			&& strcmp(err.where, "params") == 0,
+		"%s", th_error_text(&err));
 	fill_callback(&args);
 	args.callback.cookie = (acctlink_str){ text, 65537 };
 	th_check(go("cookie", &doors[CALLBACK], &args, NULL, &err) == ACCTLINK_BAD_CALLBACK
-		&& strcmp(err.where, "cookie") == 0, "%s", th_error_text(&err));
+			&& strcmp(err.where, "cookie") == 0,
+		"%s", th_error_text(&err));
 	/* Bytes of any kind in a cookie are somebody else's cookie. */
 	args.callback.cookie = (acctlink_str){ "\0\xff=;;\0", 6 };
 	th_check(go("cookie", &doors[CALLBACK], &args, NULL, &err) == ACCTLINK_FOREIGN_CALLBACK, "%s",
@@ -984,7 +999,8 @@ static void get_bearer_refuses_a_null_buffer_that_has_room(void **unused)
 	(void)unused;
 	fill_bearer(&args);
 	th_check(host->api.get_bearer(host->handle, &args.bearer, NULL, 1, &info, &err) == ACCTLINK_BAD_ARGUMENT
-		&& strcmp(err.where, "buf") == 0, "%s", th_error_text(&err));
+			&& strcmp(err.where, "buf") == 0,
+		"%s", th_error_text(&err));
 	th_check(info.len == 0 && info.generation == 0, "info was written");
 }
 
@@ -998,8 +1014,8 @@ static void a_small_bearer_buffer_stays_untouched_and_the_need_is_told(void **un
 
 	(void)unused;
 	fill_bearer(&args);
-	th_check(host->api.get_bearer(host->handle, &args.bearer, bearer, sizeof(bearer), &info, &err) == ACCTLINK_OK, "%s",
-		th_error_text(&err));
+	th_check(host->api.get_bearer(host->handle, &args.bearer, bearer, sizeof(bearer), &info, &err) == ACCTLINK_OK,
+		"%s", th_error_text(&err));
 	len = (size_t)info.len;
 	th_check(len > 0 && strlen(bearer) == len, "len %zu", len);
 	for (size_t cap = 0; cap <= len; cap += cap == 0 ? 1 : len - 1) {
@@ -1008,8 +1024,10 @@ static void a_small_bearer_buffer_stays_untouched_and_the_need_is_told(void **un
 		memset(at.at, UNTOUCHED, cap);
 		memset(&err, UNTOUCHED, sizeof(err));
 		asked = (acctlink_bearer_info)ACCTLINK_BEARER_INFO_INIT;
-		th_check(host->api.get_bearer(host->handle, &args.bearer, cap == 0 ? NULL : (char *)at.at, cap, &asked, &err)
-			== ACCTLINK_BUFFER_TOO_SMALL, "cap %zu", cap);
+		th_check(host->api.get_bearer(
+				 host->handle, &args.bearer, cap == 0 ? NULL : (char *)at.at, cap, &asked, &err)
+				== ACCTLINK_BUFFER_TOO_SMALL,
+			"cap %zu", cap);
 		check_error("get_bearer", ACCTLINK_BUFFER_TOO_SMALL, &err);
 		th_check(all_bytes(at.at, cap, UNTOUCHED), "cap %zu: the buffer was written", cap);
 		th_check(memcmp(&asked, &info, sizeof(info)) == 0, "cap %zu: info differs", cap);
@@ -1019,7 +1037,8 @@ static void a_small_bearer_buffer_stays_untouched_and_the_need_is_told(void **un
 		"without info");
 	struct edge at = edge_new(NULL, len + 1);
 	th_check(host->api.get_bearer(host->handle, &args.bearer, (char *)at.at, len + 1, NULL, NULL) == ACCTLINK_OK
-		&& strcmp((char *)at.at, bearer) == 0, "a buffer that just fits");
+			&& strcmp((char *)at.at, bearer) == 0,
+		"a buffer that just fits");
 	edge_free(&at);
 	nothing_was_sent();
 }
@@ -1056,11 +1075,13 @@ static void a_begin_without_room_tells_all_lengths_and_leaves_no_flow(void **unu
 			th_check(go("begin", &doors[BEGIN], &args, &out, &err) == ACCTLINK_BUFFER_TOO_SMALL, "%s",
 				th_error_text(&err));
 			th_check(out.begin_out.url.len == full.url.len && out.begin_out.state.len == full.state.len
-				&& out.begin_out.set_cookie.len == full.set_cookie.len, "lengths %zu %zu %zu", out.begin_out.url.len,
-				out.begin_out.state.len, out.begin_out.set_cookie.len);
+					&& out.begin_out.set_cookie.len == full.set_cookie.len,
+				"lengths %zu %zu %zu", out.begin_out.url.len, out.begin_out.state.len,
+				out.begin_out.set_cookie.len);
 			th_check(out.begin_out.expires_at_ms == 0, "expires_at_ms was written");
 			th_check(all_bytes(url, sizeof(url), UNTOUCHED) && all_bytes(state, sizeof(state), UNTOUCHED)
-				&& all_bytes(set_cookie, sizeof(set_cookie), UNTOUCHED), "a text of no flow was written");
+					&& all_bytes(set_cookie, sizeof(set_cookie), UNTOUCHED),
+				"a text of no flow was written");
 		}
 	}
 	th_check(store_sql(host->config_path, "SELECT count(*) FROM flow") == flows + 1, "a flow was stored");
@@ -1084,7 +1105,8 @@ static void begin_writes_texts_into_buffers_that_just_fit_and_no_further(void **
 	out.set_cookie = (acctlink_out){ (char *)at[2].at, at[2].len, 0 };
 	accepted("begin", &doors[BEGIN], &args, &out);
 	th_check(strlen(out.url.data) == out.url.len && strlen(out.state.data) == out.state.len
-		&& strlen(out.set_cookie.data) == out.set_cookie.len, "lengths");
+			&& strlen(out.set_cookie.data) == out.set_cookie.len,
+		"lengths");
 	th_check(strstr(out.url.data, out.state.data) != NULL, "the URL has the state");
 	out.state = (acctlink_out){ NULL, 0, 0 };
 	accepted("begin without state", &doors[BEGIN], &args, &out);
@@ -1102,7 +1124,8 @@ static void an_inspect_without_room_tells_both_lengths_and_writes_nothing_else(v
 	fill_inspect(&args);
 	fill_inspect_out(&full);
 	accepted("inspect", &doors[INSPECT], &args, &full);
-	th_check(full.subject.len == strlen(subject) && full.scope.len == strlen(scope) && full.scope.len > 0, "lengths");
+	th_check(full.subject.len == strlen(subject) && full.scope.len == strlen(scope) && full.scope.len > 0,
+		"lengths");
 	for (int i = 0; i < 2; i++) {
 		acctlink_inspect_result before;
 		acctlink_error err;
@@ -1240,7 +1263,8 @@ static void a_min_ttl_beyond_the_bearer_s_life_still_gets_a_bearer(void **unused
 	fill_bearer(&args);
 	args.bearer.min_ttl_ms = UINT32_MAX;
 	accepted("get_bearer", &doors[BEARER], &args, &info);
-	th_check(info.generation == 1, "generation %llu: it has most of its life left", (unsigned long long)info.generation);
+	th_check(info.generation == 1, "generation %llu: it has most of its life left",
+		(unsigned long long)info.generation);
 	nothing_was_sent();
 }
 

@@ -203,10 +203,12 @@ static int a_refresh_that_could_not_be_kept_is_not_sent(void *ctx)
 		}
 		down("get_bearer", rc, &err);
 	}
-	th_check(bearer == NULL && refreshes(disk) == 0, "%d refreshes were sent that could not be kept", refreshes(disk));
+	th_check(bearer == NULL && refreshes(disk) == 0, "%d refreshes were sent that could not be kept",
+		refreshes(disk));
 	disk->fill(disk, false);
 	th_check(th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_OK && result.generation == 1
-		&& result.state == ACCTLINK_STATE_LINKED && result.claim == ACCTLINK_CLAIM_NONE && result.failures == 0,
+			&& result.state == ACCTLINK_STATE_LINKED && result.claim == ACCTLINK_CLAIM_NONE
+			&& result.failures == 0,
 		"state %d, claim %d", (int)result.state, (int)result.claim);
 	bearer = th_must_bearer(host, "ana", NULL, &info);
 	th_check(info.generation == 2 && refreshes(disk) == 1 && strcmp(bearer, first) != 0, "generation %llu",
@@ -282,7 +284,8 @@ static int a_refreshed_set_is_kept_as_soon_as_there_is_room(void *ctx)
 	th_advance(host, disk->provider, HOUR_MS);
 	free(th_must_bearer(host, "ana", NULL, &info));
 	th_check(info.generation == 3 && refreshes(disk) == 2 && th_grant_alive(disk->provider, 0)
-		&& th_max_arrivals(disk->provider) == 1, "generation %llu", (unsigned long long)info.generation);
+			&& th_max_arrivals(disk->provider) == 1,
+		"generation %llu", (unsigned long long)info.generation);
 	free(waiter.bearer);
 	th_host_free(&host);
 	return 0;
@@ -309,9 +312,9 @@ static int a_failed_refresh_is_noted_as_soon_as_there_is_room(void *ctx)
 	pthread_join(thread, NULL);
 	th_check(waiter.rc == ACCTLINK_PROVIDER_DOWN && waiter.bearer == NULL, "the waiting call: %d", (int)waiter.rc);
 	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_OK && result.state == ACCTLINK_STATE_STALE
-		&& result.failures == 1 && result.last_http_status == 503 && result.claim == ACCTLINK_CLAIM_NONE
-		&& refreshes(disk) == 1, "state %d, %u failures, HTTP %d", (int)result.state, result.failures,
-		(int)result.last_http_status);
+			&& result.failures == 1 && result.last_http_status == 503 && result.claim == ACCTLINK_CLAIM_NONE
+			&& refreshes(disk) == 1,
+		"state %d, %u failures, HTTP %d", (int)result.state, result.failures, (int)result.last_http_status);
 	th_host_free(&host);
 	return 0;
 }
@@ -338,7 +341,8 @@ static int a_code_that_could_not_be_kept_is_not_sent(void *ctx)
 	disk->fill(disk, false);
 	/* The same callback, once there is room. */
 	th_check(th_callback(host, "ana", params, flow.cookie, &result, &err) == ACCTLINK_OK && result.generation == 1
-		&& result.flags == 0, "%s", th_error_text(&err));
+			&& result.flags == 0,
+		"%s", th_error_text(&err));
 	th_check(th_count(disk->provider, "token", NULL) == 1, "%d exchanges", th_count(disk->provider, "token", NULL));
 	free(th_must_bearer(host, "ana", NULL, NULL));
 	free(params);
@@ -386,8 +390,9 @@ static int a_consent_is_kept_as_soon_as_there_is_room(void *ctx)
 	th_check(consent.rc == ACCTLINK_OK && consent.result.generation == 1 && consent.result.epoch == 1,
 		"the waiting call: %d", (int)consent.rc);
 	th_check(th_callback(consent.host, "ana", consent.params, consent.flow.cookie, &again, &err) == ACCTLINK_OK
-		&& (again.flags & ACCTLINK_CALLBACK_REPEATED) != 0 && strcmp(again.link_id, consent.result.link_id) == 0, "%s",
-		th_error_text(&err));
+			&& (again.flags & ACCTLINK_CALLBACK_REPEATED) != 0
+			&& strcmp(again.link_id, consent.result.link_id) == 0,
+		"%s", th_error_text(&err));
 	th_check(th_count(disk->provider, "token", NULL) == 1, "%d exchanges", th_count(disk->provider, "token", NULL));
 	th_advance(consent.host, disk->provider, HOUR_MS);
 	free(th_must_bearer(consent.host, "ana", NULL, &info));
@@ -425,8 +430,8 @@ static int an_unlink_that_could_not_be_kept_ends_nothing(void *ctx)
 	free(th_must_bearer(host, "ana", NULL, &info));
 	th_check(info.generation == 2 && refreshes(disk) == 1, "generation %llu", (unsigned long long)info.generation);
 	th_check(th_unlink(host, "ana", NULL, &result, &err) == ACCTLINK_OK
-		&& result.revocation == ACCTLINK_REVOCATION_CONFIRMED && !th_grant_alive(disk->provider, 0), "%s",
-		th_error_text(&err));
+			&& result.revocation == ACCTLINK_REVOCATION_CONFIRMED && !th_grant_alive(disk->provider, 0),
+		"%s", th_error_text(&err));
 	th_host_free(&host);
 	return 0;
 }
@@ -484,7 +489,8 @@ static int init_with_little_room(void *ctx)
 		disk->fill(disk, true);
 		th_check(stat(filler, &st) == 0 && truncate(filler, st.st_size - pages * 4096) == 0, "truncate");
 		rc = th_host_try(path, NULL, &host, &err);
-		th_check(rc == ACCTLINK_OK || rc == ACCTLINK_STORE_DOWN, "with %d pages: %s", pages, th_error_text(&err));
+		th_check(rc == ACCTLINK_OK || rc == ACCTLINK_STORE_DOWN, "with %d pages: %s", pages,
+			th_error_text(&err));
 		if (rc == ACCTLINK_OK) {
 			acctlink_inspect_result result = ACCTLINK_INSPECT_RESULT_INIT;
 
@@ -661,11 +667,13 @@ static void a_store_that_was_replaced_is_a_clear_error_and_stays_unmixed(void **
 	move_files(dir, other_dir);
 	move_files(away, dir);
 	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_OK
-		&& th_inspect(host, "olga", NULL, &result, NULL) == ACCTLINK_NOT_LINKED, "the first store is mixed");
+			&& th_inspect(host, "olga", NULL, &result, NULL) == ACCTLINK_NOT_LINKED,
+		"the first store is mixed");
 	th_host_free(&host);
 	host = th_host_open(other_config, NULL);
 	th_check(th_inspect(host, "olga", NULL, &result, NULL) == ACCTLINK_OK
-		&& th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_NOT_LINKED, "the second store is mixed");
+			&& th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_NOT_LINKED,
+		"the second store is mixed");
 	th_host_free(&host);
 	free(other_config);
 	free(away);
@@ -715,7 +723,8 @@ static void told_as_damage(const char *what, acctlink_status rc, const acctlink_
 
 	if (may_work)
 		clear = clear || rc == ACCTLINK_OK || rc == ACCTLINK_NOT_LINKED || rc == ACCTLINK_BAD_KEY
-			|| rc == ACCTLINK_FOREIGN_CALLBACK || rc == ACCTLINK_UNKNOWN_PROVIDER || rc == ACCTLINK_TIMED_OUT;
+			|| rc == ACCTLINK_FOREIGN_CALLBACK || rc == ACCTLINK_UNKNOWN_PROVIDER
+			|| rc == ACCTLINK_TIMED_OUT;
 	th_check(clear, "%s: %s", what, rc == ACCTLINK_OK ? "OK" : th_error_text(err));
 	th_check(rc == ACCTLINK_OK || (err->status == rc && err->message[0] != '\0'), "%s: no words", what);
 }
@@ -767,7 +776,8 @@ static void a_store_overwritten_as_a_whole_is_called_damaged(void **unused)
 	sent = th_count(provider, "token", NULL);
 	overwrite(store, 0, size_of(store), 1);
 	use_all(host, false);
-	th_check(th_count(provider, "token", NULL) == sent && th_count(provider, "revoke", NULL) == 0, "something was sent");
+	th_check(th_count(provider, "token", NULL) == sent && th_count(provider, "revoke", NULL) == 0,
+		"something was sent");
 	shut_down_anyhow(host);
 	th_host_free(&host);
 	host = th_host_new(provider, NULL);
@@ -790,11 +800,11 @@ static void a_damaged_store_is_refused_by_init(void **unused)
 	th_must_link(host, provider, "ana", NULL, NULL);
 	th_host_free(&host);
 	overwrite(store, 0, size_of(store), 2);
-	th_check(th_host_try(path, NULL, &none, &err) == ACCTLINK_BAD_STORE && strstr(err.message, "backup") != NULL, "%s",
-		th_error_text(&err));
+	th_check(th_host_try(path, NULL, &none, &err) == ACCTLINK_BAD_STORE && strstr(err.message, "backup") != NULL,
+		"%s", th_error_text(&err));
 	th_check(truncate(store, 300) == 0, "truncate");
-	th_check(th_host_try(path, NULL, &none, &err) == ACCTLINK_BAD_STORE && strstr(err.message, "cut off") != NULL, "%s",
-		th_error_text(&err));
+	th_check(th_host_try(path, NULL, &none, &err) == ACCTLINK_BAD_STORE && strstr(err.message, "cut off") != NULL,
+		"%s", th_error_text(&err));
 	free(store);
 	free(path);
 }
@@ -856,8 +866,8 @@ static void a_seal_that_was_tampered_with_opens_nothing(void **unused)
 		sent = th_count(provider, "token", NULL);
 		store_sql(host->config_path, tampering[i]);
 		th_host_restart(host);
-		th_check(th_bearer(host, "ana", NULL, &bearer, NULL, &err) == ACCTLINK_BAD_STORE && bearer == NULL, "%s: %s",
-			tampering[i], th_error_text(&err));
+		th_check(th_bearer(host, "ana", NULL, &bearer, NULL, &err) == ACCTLINK_BAD_STORE && bearer == NULL,
+			"%s: %s", tampering[i], th_error_text(&err));
 		th_check(th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_OK, "inspect needs no seal: %s",
 			th_error_text(&err));
 		free(th_must_bearer(host, "ben", NULL, NULL));

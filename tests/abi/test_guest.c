@@ -242,7 +242,8 @@ static void nothing_changed(struct tour *tour, const char *what)
 	look(&now);
 	th_check(memcmp(&now.mask, &at_first.mask, sizeof(now.mask)) == 0, "%s changed the signal mask", what);
 	for (int i = 1; i < 65; i++)
-		th_check(same_action(&now.actions[i], &at_first.actions[i]), "%s changed the action of signal %d", what, i);
+		th_check(same_action(&now.actions[i], &at_first.actions[i]), "%s changed the action of signal %d", what,
+			i);
 	th_check(now.umask == at_first.umask, "%s changed the umask", what);
 	th_check(strcmp(now.folder, at_first.folder) == 0, "%s changed the working folder", what);
 	th_check(strcmp(now.locale, at_first.locale) == 0 && now.thread_locale == at_first.thread_locale,
@@ -327,11 +328,11 @@ static void its_threads_block_every_signal(void **unused)
 			th_check(at != NULL, "no SigBlk in %s", path);
 			blocked = strtoull(at + 7, NULL, 16);
 			for (int number = 1; number <= 64; number++) {
-				bool free_to_come = number == SIGKILL || number == SIGSTOP || number == SANITIZERS_OWN_SIGNAL
-					|| (number >= 32 && number < SIGRTMIN);
+				bool free_to_come = number == SIGKILL || number == SIGSTOP
+					|| number == SANITIZERS_OWN_SIGNAL || (number >= 32 && number < SIGRTMIN);
 
-				th_check(free_to_come || (blocked >> (number - 1) & 1) != 0, "thread %s does not block signal %d",
-					entry->d_name, number);
+				th_check(free_to_come || (blocked >> (number - 1) & 1) != 0,
+					"thread %s does not block signal %d", entry->d_name, number);
 			}
 			free(status);
 			seen++;
@@ -356,8 +357,8 @@ static int talk_to_the_dead(void *ctx)
 	th_check(pthread_sigmask(SIG_SETMASK, &none, NULL) == 0 && signal(SIGPIPE, SIG_DFL) != SIG_ERR, "signal");
 	host = th_host_new(own, &config);
 	for (int i = 0; i < 8; i++) {
-		static const char *const ends[] = { "{'cut':'before_answer','reset':true}", "{'cut':'half_body','reset':true}",
-			"{'cut':'after_headers'}", "{'status':500}" };
+		static const char *const ends[] = { "{'cut':'before_answer','reset':true}",
+			"{'cut':'half_body','reset':true}", "{'cut':'after_headers'}", "{'status':500}" };
 		char *bearer = NULL;
 
 		th_must_link(host, own, "ana", NULL, NULL);
@@ -491,11 +492,12 @@ static void all_calls_work_on_a_stack_of_64_kib(void **unused)
 	th_plugin_load(&s->api);
 	fill_small(s, path);
 	th_check(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, SMALL_STACK) == 0
-		&& pthread_create(&thread, &attr, live_on_a_small_stack, s) == 0, "pthread_create");
+			&& pthread_create(&thread, &attr, live_on_a_small_stack, s) == 0,
+		"pthread_create");
 	pthread_attr_destroy(&attr);
 	sem_wait(&s->begun);
-	th_check(s->rc[0] == ACCTLINK_OK && s->rc[1] == ACCTLINK_OK, "init %d, begin %d: %s", (int)s->rc[0], (int)s->rc[1],
-		th_error_text(&s->err));
+	th_check(s->rc[0] == ACCTLINK_OK && s->rc[1] == ACCTLINK_OK, "init %d, begin %d: %s", (int)s->rc[0],
+		(int)s->rc[1], th_error_text(&s->err));
 	s->params = th_consent(provider, s->url);
 	s->callback.params = th_str(s->params);
 	s->callback.cookie = (acctlink_str){ s->cookie, strcspn(s->cookie, ";") };
@@ -576,7 +578,8 @@ static void gated_log(void *ctx, int32_t level, const char *message)
 {
 	struct gated *gated = ctx;
 
-	th_check(level >= ACCTLINK_LOG_ERROR && level <= ACCTLINK_LOG_DEBUG && message[0] != '\0', "level %d", (int)level);
+	th_check(level >= ACCTLINK_LOG_ERROR && level <= ACCTLINK_LOG_DEBUG && message[0] != '\0', "level %d",
+		(int)level);
 	atomic_fetch_add(&gated->logs, 1);
 	if (gated->log_part != NULL && strstr(message, gated->log_part) != NULL)
 		wait_at_gate(gated);
@@ -586,7 +589,8 @@ static void gated_event(void *ctx, const acctlink_event *event)
 {
 	struct gated *gated = ctx;
 
-	th_check(event->size == sizeof(*event) && event->at_ms > 0 && event->user.len > 0, "an event without its members");
+	th_check(event->size == sizeof(*event) && event->at_ms > 0 && event->user.len > 0,
+		"an event without its members");
 	atomic_fetch_add(&gated->events, 1);
 	if (event->kind == gated->event && is_shut(gated))
 		wait_at_gate(gated);
@@ -782,8 +786,8 @@ static void a_host_without_hooks_gets_syslog_real_time_and_no_events(void **unus
 	th_check(host.api.init(&args, &host.handle, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	th_must_link(&host, provider, "ana", NULL, NULL);
 	th_check(th_inspect(&host, "ana", NULL, &inspect, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
-	th_check(inspect.authorized_at_ms >= now - 1000 && inspect.authorized_at_ms < now + 60000, "authorized at %" PRId64,
-		inspect.authorized_at_ms);
+	th_check(inspect.authorized_at_ms >= now - 1000 && inspect.authorized_at_ms < now + 60000,
+		"authorized at %" PRId64, inspect.authorized_at_ms);
 	th_check(host.api.shutdown(host.handle, 0, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	acctlink_dl_close(&host.api);
 	free(host.config_path);
@@ -792,8 +796,8 @@ static void a_host_without_hooks_gets_syslog_real_time_and_no_events(void **unus
 /* ---- list ---------------------------------------------------------------------------------------- */
 
 /* One page into `stride`-sized items; the rest of the array stays as it is. */
-static acctlink_list_result page(struct th_host *host, const char *user, const char *after, void *items,
-	uint32_t capacity, uint32_t stride)
+static acctlink_list_result page(
+	struct th_host *host, const char *user, const char *after, void *items, uint32_t capacity, uint32_t stride)
 {
 	acctlink_list_args args = ACCTLINK_LIST_ARGS_INIT;
 	acctlink_list_result result = ACCTLINK_LIST_RESULT_INIT;
@@ -910,9 +914,11 @@ static void a_stride_smaller_or_larger_than_the_item_is_kept_to(void **unused)
 		memset(at.at, 0xa5, at.len);
 		th_check(page(host, "ana", NULL, at.at, 2, strides[i]).count == 2, "both");
 		for (size_t j = 0; j < 2; j++) {
-			th_check(memcmp(at.at + j * stride, &all[j], known) == 0, "stride %zu: item %zu differs", stride, j);
+			th_check(memcmp(at.at + j * stride, &all[j], known) == 0, "stride %zu: item %zu differs",
+				stride, j);
 			for (size_t k = known; k < stride; k++)
-				th_check(at.at[j * stride + k] == 0, "stride %zu: what this version doesn't know is not zero", stride);
+				th_check(at.at[j * stride + k] == 0,
+					"stride %zu: what this version doesn't know is not zero", stride);
 		}
 		edge_free(&at);
 	}
@@ -939,7 +945,8 @@ static void two_hundred_and_fifty_seven_links_come_in_pages_of_256_at_most(void 
 		th_check(strcmp(all[i - 1].link_id, all[i].link_id) < 0, "out of order, or twice");
 	/* Other page sizes bring the same. */
 	do {
-		result = page(host, "ana", got == 0 ? NULL : paged[got - 1].link_id, paged + got, 100, sizeof(paged[0]));
+		result = page(
+			host, "ana", got == 0 ? NULL : paged[got - 1].link_id, paged + got, 100, sizeof(paged[0]));
 		got += result.count;
 	} while (result.more == 1);
 	th_check(got == LINKS && memcmp(all, paged, LINKS * sizeof(all[0])) == 0, "%u links in pages of 100", got);
@@ -978,7 +985,7 @@ static void between(const char *what, int64_t low, int64_t value, int64_t high)
 static void inspect_tells_all_of_a_fresh_and_a_refreshed_link(void **unused)
 {
 	const struct th_config config = { .provider_lines = "refresh_lifetime = 86400; consent_lifetime = 7776000;"
-		" bearer_margin = 30;" };
+							    " bearer_margin = 30;" };
 	struct th_provider *own = th_provider_start(TH_PRACTICE, NULL);
 	struct th_host *host = th_host_new(own, &config);
 	acctlink_callback_result linked = ACCTLINK_CALLBACK_RESULT_INIT;
@@ -1000,7 +1007,8 @@ static void inspect_tells_all_of_a_fresh_and_a_refreshed_link(void **unused)
 	between("the bearer's end", before + HOUR_MS, result.bearer_expires_at_ms, after + HOUR_MS);
 	assert_int_equal(result.next_refresh_at_ms, result.bearer_expires_at_ms - 30000);
 	between("the refresh token's end", before + 24 * HOUR_MS, result.refresh_expires_at_ms, after + 24 * HOUR_MS);
-	between("the consent's end", before + 90 * 24 * HOUR_MS, result.consent_expires_at_ms, after + 90 * 24 * HOUR_MS);
+	between("the consent's end", before + 90 * 24 * HOUR_MS, result.consent_expires_at_ms,
+		after + 90 * 24 * HOUR_MS);
 	between("the consent", before, result.authorized_at_ms, after);
 	authorized = result.authorized_at_ms;
 	assert_int_equal(result.claimed_at_ms, 0);
@@ -1140,7 +1148,8 @@ static void inspect_by_another_link_s_id_is_not_linked(void **unused)
 	th_check(host->api.inspect(host->handle, &args, &result, &err) == ACCTLINK_NOT_LINKED, "another id");
 	args.link.link_id = th_str(linked.link_id);
 	args.link.institution = th_str(NULL);
-	th_check(host->api.inspect(host->handle, &args, &result, &err) == ACCTLINK_NOT_LINKED, "without its institution");
+	th_check(host->api.inspect(host->handle, &args, &result, &err) == ACCTLINK_NOT_LINKED,
+		"without its institution");
 	th_host_free(&host);
 }
 

@@ -83,7 +83,8 @@ static void refused(const char *config_path, acctlink_status wanted, const char 
 
 	th_check(rc == wanted, "status %d wanted, got %s", (int)wanted, rc == ACCTLINK_OK ? "OK" : th_error_text(&err));
 	th_check(err.status == rc && err.message[0] != '\0', "the error is not filled");
-	th_check(where == NULL || strstr(err.where, where) != NULL, "where '%s' wanted: %s", where, th_error_text(&err));
+	th_check(
+		where == NULL || strstr(err.where, where) != NULL, "where '%s' wanted: %s", where, th_error_text(&err));
 	th_check(words == NULL || strstr(err.message, words) != NULL, "'%s' wanted: %s", words, th_error_text(&err));
 	th_check(open_descriptors() == descriptors, "%zu descriptors, %zu before", open_descriptors(), descriptors);
 	th_check(running_threads() == threads, "%zu threads, %zu before", running_threads(), threads);
@@ -139,7 +140,8 @@ static void a_config_cut_off_anywhere_is_an_error_with_file_and_line(void **unus
 			th_error_text(&err));
 		colon = strrchr(err.where, ':');
 		th_check(strncmp(err.where, path, strlen(path)) == 0 && colon == err.where + strlen(path)
-			&& strtol(colon + 1, NULL, 10) > 0, "cut at %zu: no file:line in '%s' (%s)", len, err.where, err.message);
+				&& strtol(colon + 1, NULL, 10) > 0,
+			"cut at %zu: no file:line in '%s' (%s)", len, err.where, err.message);
 		free(cut);
 	}
 	th_check(access(store, F_OK) != 0, "a store was made");
@@ -541,10 +543,12 @@ static void a_wrong_path_or_another_library_is_told_apart_by_the_loader(void **u
 	(void)unused;
 	memset(&api, 0xa5, sizeof(api));
 	th_check(acctlink_dl_open("/no/such/acctlink.so", &api, why, sizeof(why)) == -1
-		&& strstr(why, "/no/such/acctlink.so") != NULL, "%s", why);
+			&& strstr(why, "/no/such/acctlink.so") != NULL,
+		"%s", why);
 	th_check(api.library == NULL && api.init == NULL, "the table is not empty");
 	th_check(acctlink_dl_open("libsqlite3.so.0", &api, why, sizeof(why)) == -1
-		&& strstr(why, "acctlink_abi_version") != NULL, "%s", why);
+			&& strstr(why, "acctlink_abi_version") != NULL,
+		"%s", why);
 	th_check(api.library == NULL, "the table is not empty");
 }
 
@@ -652,7 +656,8 @@ static void a_second_key_seals_and_the_first_still_opens(void **unused)
 	free(bearer);
 	bearer = NULL;
 	th_check(th_bearer(host, "ana", NULL, &bearer, NULL, &err) == ACCTLINK_BAD_KEY
-		&& strstr(err.message, "second") != NULL, "%s", th_error_text(&err));
+			&& strstr(err.message, "second") != NULL,
+		"%s", th_error_text(&err));
 	th_check(bearer == NULL && th_count(own, "token", "refresh_token") == 1, "nothing was sent");
 	name_keys(path, both);
 	th_host_restart(host);
@@ -871,7 +876,8 @@ static void a_bad_reload_leaves_the_old_config_in_force(void **unused)
 	th_must_link(host, provider, "ana", NULL, NULL);
 	rewrite(host->config_path, "https://app.example/cb", "https://app.example/two\";\n\tno_such_key = \"x");
 	th_check(reload(host, &err) == ACCTLINK_BAD_CONFIG && strstr(err.where, "acctlink.conf:") != NULL
-		&& strstr(err.message, "no_such_key") != NULL, "%s", th_error_text(&err));
+			&& strstr(err.message, "no_such_key") != NULL,
+		"%s", th_error_text(&err));
 	th_check(host->api.reload(host->handle, NULL) == ACCTLINK_BAD_CONFIG, "without an error");
 	for (size_t len = 0; len < strlen(whole) - 4; len += 37) {
 		char *cut = th_printf("%.*s", (int)len, whole);
@@ -880,8 +886,8 @@ static void a_bad_reload_leaves_the_old_config_in_force(void **unused)
 		th_check(reload(host, &err) == ACCTLINK_BAD_CONFIG, "cut at %zu: %s", len, th_error_text(&err));
 		free(cut);
 	}
-	th_check(unlink(host->config_path) == 0 && reload(host, &err) == ACCTLINK_BAD_CONFIG, "%s",
-		th_error_text(&err));
+	th_check(
+		unlink(host->config_path) == 0 && reload(host, &err) == ACCTLINK_BAD_CONFIG, "%s", th_error_text(&err));
 	uri = redirect_uri_of(host);
 	th_check(strcmp(uri, "https://app.example/cb") == 0, "%s", uri);
 	free(uri);
@@ -927,13 +933,15 @@ static void check_readable(struct th_host *host, const char *bearer)
 	acctlink_list_item item;
 	char *served;
 
-	th_check(th_inspect(host, "ana", NULL, &inspect, NULL) == ACCTLINK_OK
-		&& inspect.state == ACCTLINK_STATE_LINKED && strcmp(inspect.provider, "test") == 0, "inspect");
+	th_check(th_inspect(host, "ana", NULL, &inspect, NULL) == ACCTLINK_OK && inspect.state == ACCTLINK_STATE_LINKED
+			&& strcmp(inspect.provider, "test") == 0,
+		"inspect");
 	args.user = th_str("ana");
 	list.items = &item;
 	list.capacity = 1;
 	th_check(host->api.list(host->handle, &args, &list, NULL) == ACCTLINK_OK && list.count == 1
-		&& strcmp(item.link_id, inspect.link_id) == 0, "list");
+			&& strcmp(item.link_id, inspect.link_id) == 0,
+		"list");
 	served = th_must_bearer(host, "ana", NULL, NULL);
 	th_check(strcmp(served, bearer) == 0, "another bearer is served");
 	free(served);
@@ -959,7 +967,8 @@ static void links_of_a_provider_that_is_gone_stay_readable_and_send_nothing(void
 	check_readable(host, bearer);
 	th_advance(host, own, HOUR_MS);
 	th_check(th_bearer(host, "ana", NULL, &none, NULL, &err) == ACCTLINK_UNKNOWN_PROVIDER
-		&& strstr(err.message, "test") != NULL, "%s", th_error_text(&err));
+			&& strstr(err.message, "test") != NULL,
+		"%s", th_error_text(&err));
 	th_check(none == NULL && th_count(own, "token", "refresh_token") == 0, "a refresh was sent");
 	/* With the provider back all is as before. */
 	rewrite(host->config_path, "\tother = {", "\ttest = {");
@@ -1007,8 +1016,8 @@ static void a_consent_of_a_provider_that_is_gone_waits_until_it_is_back(void **u
 	rewrite(host->config_path, "\ttest = {", "\tother = {");
 	must_reload(host);
 	for (int i = 0; i < 2; i++)
-		th_check(th_callback(host, "ana", params, flow.cookie, &result, &err) == ACCTLINK_UNKNOWN_PROVIDER, "%s",
-			th_error_text(&err));
+		th_check(th_callback(host, "ana", params, flow.cookie, &result, &err) == ACCTLINK_UNKNOWN_PROVIDER,
+			"%s", th_error_text(&err));
 	th_check(th_count(provider, "token", NULL) == sent, "the code was sent");
 	rewrite(host->config_path, "\tother = {", "\ttest = {");
 	must_reload(host);
@@ -1037,7 +1046,8 @@ static void a_link_of_a_provider_that_is_gone_is_revoked_when_it_is_back(void **
 	rewrite(host->config_path, "\ttest = {", "\tother = {");
 	must_reload(host);
 	th_check(th_unlink(host, "ana", NULL, &result, &err) == ACCTLINK_OK
-		&& result.revocation == ACCTLINK_REVOCATION_PENDING, "%s", th_error_text(&err));
+			&& result.revocation == ACCTLINK_REVOCATION_PENDING,
+		"%s", th_error_text(&err));
 	th_check(th_count(own, "revoke", NULL) == 0 && th_grant_alive(own, 0), "a revocation was sent");
 	rewrite(host->config_path, "\tother = {", "\ttest = {");
 	must_reload(host);
@@ -1072,8 +1082,8 @@ static void a_refresh_under_way_keeps_the_config_that_it_began_with(void **unuse
 	must_reload(host);
 	th_release(own, "refresh");
 	pthread_join(asker, NULL);
-	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_OK && result.generation == 2, "generation %llu",
-		(unsigned long long)result.generation);
+	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_OK && result.generation == 2,
+		"generation %llu", (unsigned long long)result.generation);
 	th_host_free(&host);
 	th_provider_stop(&own);
 }
@@ -1093,7 +1103,8 @@ static void reload_or_work(void *ctx, unsigned i)
 		else if (i % 4 == 2)
 			free(th_must_bearer(host, "ana", NULL, NULL));
 		else
-			th_check(th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
+			th_check(
+				th_inspect(host, "ana", NULL, &result, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	}
 }
 
@@ -1182,8 +1193,9 @@ static void shutdown_finishes_and_keeps_an_exchange_that_was_sent(void **unused)
 	th_check(call.rc == ACCTLINK_SHUT_DOWN && call.bearer == NULL, "the waiting call: %d", (int)call.rc);
 	th_host_restart(host);
 	free(th_must_bearer(host, "ana", NULL, &info));
-	th_check(info.generation == 2 && th_count(own, "token", "refresh_token") == 1, "generation %llu after %d refreshes",
-		(unsigned long long)info.generation, th_count(own, "token", "refresh_token"));
+	th_check(info.generation == 2 && th_count(own, "token", "refresh_token") == 1,
+		"generation %llu after %d refreshes", (unsigned long long)info.generation,
+		th_count(own, "token", "refresh_token"));
 	th_host_free(&host);
 	th_provider_stop(&own);
 }
@@ -1199,8 +1211,8 @@ static void an_exchange_cut_off_at_the_deadline_is_told_and_known_to_the_store(v
 	pthread_t asker = hold_a_refresh(host, own, &call);
 
 	(void)unused;
-	th_check(host->api.shutdown(host->handle, 200, &err) == ACCTLINK_TIMED_OUT && err.status == ACCTLINK_TIMED_OUT, "%s",
-		th_error_text(&err));
+	th_check(host->api.shutdown(host->handle, 200, &err) == ACCTLINK_TIMED_OUT && err.status == ACCTLINK_TIMED_OUT,
+		"%s", th_error_text(&err));
 	host->handle = NULL;
 	pthread_join(asker, NULL);
 	th_check(call.rc == ACCTLINK_SHUT_DOWN, "the waiting call: %d", (int)call.rc);
@@ -1208,8 +1220,8 @@ static void an_exchange_cut_off_at_the_deadline_is_told_and_known_to_the_store(v
 	th_release(own, "refresh");
 	th_host_restart(host);
 	th_check(th_inspect(host, "ana", NULL, &result, NULL) == ACCTLINK_OK && result.generation == 1
-		&& result.claim == ACCTLINK_CLAIM_UNKNOWN, "generation %llu, claim %d", (unsigned long long)result.generation,
-		(int)result.claim);
+			&& result.claim == ACCTLINK_CLAIM_UNKNOWN,
+		"generation %llu, claim %d", (unsigned long long)result.generation, (int)result.claim);
 	th_host_free(&host);
 	th_provider_stop(&own);
 }

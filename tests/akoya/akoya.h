@@ -18,8 +18,8 @@
 
 #include "host.h"
 
-#define MINUTES(n) ((int64_t)(n) * 60 * 1000)
-#define HOURS(n) MINUTES((int64_t)(n) * 60)
+#define MINUTES(n) (INT64_C(60) * 1000 * (n))
+#define HOURS(n) MINUTES(INT64_C(60) * (n))
 #define DAY HOURS(25) /* past the 86399 seconds of an id_token */
 
 #define CLAIMED "Refresh token is invalid or has already been claimed by another client."
@@ -36,8 +36,8 @@
 		(long long)(wanted))
 
 #define expect_text(got, wanted) \
-	th_check((got) != NULL && strcmp(got, wanted) == 0, "%s is \"%s\", not \"%s\"", #got, (got) != NULL ? (got) : "", \
-		wanted)
+	th_check((got) != NULL && strcmp(got, wanted) == 0, "%s is \"%s\", not \"%s\"", #got, \
+		(got) != NULL ? (got) : "", wanted)
 
 static struct th_provider *provider; /* of the program */
 static char *issuer;                 /* with the trailing slash that Akoya's has */
@@ -64,7 +64,8 @@ static inline int be_akoya(void **state)
 {
 	(void)state;
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'kill_grant':'all','set':{'issuer_path':'/','rotation':'dex','sub':null,"
+	th_control(provider,
+		"{'clear':true,'kill_grant':'all','set':{'issuer_path':'/','rotation':'dex','sub':null,"
 		"'access_token':false,'id_token':'always','access_ttl':86399,'id_token_ttl':86399,'claims':null,"
 		"'clients':null,'token_bytes':null,'clock_offset_ms':0,"
 		"'auth':{'authorization_code':'basic','refresh_token':'post','revoke':'post'}}}");

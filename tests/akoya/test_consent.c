@@ -164,13 +164,14 @@ static void callbacks_that_can_not_be_trusted_send_nothing(void **state)
 	expect_untrusted(host, consent, th_printf("code=%s&state=", code), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&state=AAAAAAAAAAAAAAAAAAAAAAAAAAAA", code),
 		ACCTLINK_FOREIGN_CALLBACK);
-	expect_untrusted(host, consent, th_printf("code=%s&error=access_denied&state=%s", code, own), ACCTLINK_BAD_CALLBACK);
+	expect_untrusted(
+		host, consent, th_printf("code=%s&error=access_denied&state=%s", code, own), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&code=x&state=%s", code, own), ACCTLINK_BAD_CALLBACK);
 	expect_untrusted(host, consent, th_printf("code=%s&state=%s&state=%s", code, own, own), ACCTLINK_BAD_CALLBACK);
 	/* Another session's: ana's browser with eve's state, eve's browser with ana's. */
 	expect_untrusted(host, consent, th_printf("%s", eve->params), ACCTLINK_FOREIGN_CALLBACK);
-	expect_status(th_callback(host, "eve", consent->params, eve->flow.cookie, NULL, &err), ACCTLINK_FOREIGN_CALLBACK,
-		&err);
+	expect_status(th_callback(host, "eve", consent->params, eve->flow.cookie, NULL, &err),
+		ACCTLINK_FOREIGN_CALLBACK, &err);
 	expect_number(th_count(provider, "token", NULL), 0);
 	expect_no_link(host, "ana");
 	/* None of that used the flow up; and a replay is told the first result, without a second exchange. */
@@ -205,8 +206,8 @@ static char *sent_back(const char *url, const char *right, const char *wrong)
 }
 
 /* An error that the browser brings: typed, told, counted, and nothing comes of it. Takes params. */
-static void expect_flow_failed(struct th_host *host, const struct th_flow *flow, char *params, const char *code,
-	const char *text)
+static void expect_flow_failed(
+	struct th_host *host, const struct th_flow *flow, char *params, const char *code, const char *text)
 {
 	const size_t before = th_lines_count(host->events, "FLOW_FAILED user=ana");
 	acctlink_error err = { 0 };
@@ -231,14 +232,16 @@ static void an_invalid_request_that_comes_back_is_told_and_stores_nothing(void *
 	(void)state;
 	th_check(flow != NULL && longest != NULL, "no memory");
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
-	expect_flow_failed(host, flow, sent_back(flow->url, "response_type=code", "response_type=token"), "invalid_request",
-		words);
+	expect_flow_failed(host, flow, sent_back(flow->url, "response_type=code", "response_type=token"),
+		"invalid_request", words);
 	/* As the documents print it; and as much of it as fits into an error. */
 	memset(longest, 'w', 2000);
 	longest[2000] = '\0';
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
-	expect_flow_failed(host, flow, th_printf("error=invalid_request&error_description=Invalid+response+type+%s&state=%s",
-		longest, flow->state), "invalid_request", words);
+	expect_flow_failed(host, flow,
+		th_printf("error=invalid_request&error_description=Invalid+response+type+%s&state=%s", longest,
+			flow->state),
+		"invalid_request", words);
 	free(longest);
 	free(flow);
 	th_host_free(&host);
@@ -257,8 +260,11 @@ static void an_invalid_scope_that_comes_back_is_told_and_stores_nothing(void **s
 	expect_flow_failed(host, flow, sent_back(flow->url, "scope=openid+", "scope="), "invalid_scope", words);
 	/* With the raw characters that the documents show. */
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
-	expect_flow_failed(host, flow, th_printf("error=invalid_scope&error_description="
-		"Missing+required+scope(s)+[\"openid\"].&state=%s", flow->state), "invalid_scope", words);
+	expect_flow_failed(host, flow,
+		th_printf("error=invalid_scope&error_description="
+			  "Missing+required+scope(s)+[\"openid\"].&state=%s",
+			flow->state),
+		"invalid_scope", words);
 	free(flow);
 	th_host_free(&host);
 }
@@ -363,7 +369,8 @@ static void a_redirect_uri_that_differs_at_the_exchange_is_the_operators_fault(v
 	struct consent *consent = consent_at(host, "ana");
 
 	(void)state;
-	th_script(provider, "token", "authorization_code", 1, "{'status':400,'json':{'error':'invalid_request',"
+	th_script(provider, "token", "authorization_code", 1,
+		"{'status':400,'json':{'error':'invalid_request',"
 		"'error_description':'redirect_uri did not match URI from initial request.'}}");
 	expect_end(host, consent, ACCTLINK_BAD_CONFIG, 400, "invalid_request", "redirect_uri did not match");
 	th_host_free(&host);
@@ -406,8 +413,7 @@ int main(void)
 		akoya_test(callbacks_that_can_not_be_trusted_send_nothing),
 		page_test(an_invalid_request_that_comes_back_is_told_and_stores_nothing),
 		page_test(an_invalid_scope_that_comes_back_is_told_and_stores_nothing),
-		akoya_test(a_user_who_says_no_is_no_fault),
-		akoya_test(akoyas_passing_trouble_means_begin_again),
+		akoya_test(a_user_who_says_no_is_no_fault), akoya_test(akoyas_passing_trouble_means_begin_again),
 		akoya_test(an_expired_code_ends_the_consent_without_a_retry),
 		akoya_test(a_wrong_code_ends_the_consent_without_a_retry),
 		akoya_test(a_redirect_uri_that_differs_at_the_exchange_is_the_operators_fault),

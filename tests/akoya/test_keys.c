@@ -80,7 +80,8 @@ static char *keys_under_one_kid(void)
 	for (i = 0; i < json_object_array_length(keys); i++)
 		json_object_object_add(json_object_array_get_idx(keys, i), "kid", json_object_new_string("one"));
 	th_check(json_object_array_length(keys) > 1, "there is one key only");
-	text = th_printf("%s", json_object_to_json_string_ext(set, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	text = th_printf(
+		"%s", json_object_to_json_string_ext(set, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(set);
 	th_answer_clear(&answer);
 	free(url);
@@ -134,13 +135,10 @@ static void no_algorithm_but_the_configured_one_is_believed(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		key_test(a_key_that_is_new_in_the_key_set_is_fetched_and_believed),
-		key_test(an_id_token_without_a_kid_is_believed),
-		key_test(keys_without_a_kid_are_all_tried),
+	const struct CMUnitTest tests[] = { key_test(a_key_that_is_new_in_the_key_set_is_fetched_and_believed),
+		key_test(an_id_token_without_a_kid_is_believed), key_test(keys_without_a_kid_are_all_tried),
 		key_test(keys_that_share_a_kid_are_told_apart),
-		key_test(no_algorithm_but_the_configured_one_is_believed)
-	};
+		key_test(no_algorithm_but_the_configured_one_is_believed) };
 
 	return cmocka_run_group_tests_name("akoya keys", tests, start_provider, stop_provider);
 }

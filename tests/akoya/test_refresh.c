@@ -337,8 +337,9 @@ static void check_lifetime(const struct lifetime *row)
 	bearer = th_must_bearer(host, "ana", "mikomo", &info);
 	expect_number(th_userinfo(provider, bearer), 200);
 	lasts = (info.expires_at_ms - th_clock_wall_ms(host->clock)) / 1000;
-	th_check(lasts <= row->seconds && lasts >= row->seconds - 15, "expires_in %s: the bearer lasts %lld s, not %lld",
-		row->expires_in, (long long)lasts, (long long)row->seconds);
+	th_check(lasts <= row->seconds && lasts >= row->seconds - 15,
+		"expires_in %s: the bearer lasts %lld s, not %lld", row->expires_in, (long long)lasts,
+		(long long)row->seconds);
 	free(bearer);
 	th_host_free(&host);
 }
@@ -346,9 +347,15 @@ static void check_lifetime(const struct lifetime *row)
 static void the_bearer_ends_with_its_id_token_or_expires_in_whichever_comes_first(void **state)
 {
 	static const struct lifetime rows[] = {
-		{ "86399", false, 86399, 86399 }, { "86399", true, 86399, 86399 }, { "'86399'", false, 86399, 86399 },
-		{ "86399.0", false, 86399, 86399 }, { "null", false, 86399, 86399 }, { "-1", false, 86399, 86399 },
-		{ "1e30", false, 86399, 86399 }, { "600", false, 86399, 600 }, { "86399", false, 900, 900 },
+		{ "86399", false, 86399, 86399 },
+		{ "86399", true, 86399, 86399 },
+		{ "'86399'", false, 86399, 86399 },
+		{ "86399.0", false, 86399, 86399 },
+		{ "null", false, 86399, 86399 },
+		{ "-1", false, 86399, 86399 },
+		{ "1e30", false, 86399, 86399 },
+		{ "600", false, 86399, 600 },
+		{ "86399", false, 900, 900 },
 	};
 	size_t i;
 
@@ -455,8 +462,8 @@ static void no_secret_of_a_link_is_told_to_log_or_events(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		akoya_test(a_link_at_mikomo_has_the_id_token_as_bearer_and_both_tokens_sealed),
+	const struct CMUnitTest tests[] = { akoya_test(
+						    a_link_at_mikomo_has_the_id_token_as_bearer_and_both_tokens_sealed),
 		akoya_test(a_refresh_of_a_live_token_replaces_the_pair),
 		akoya_test(a_refresh_when_the_id_token_is_older_than_a_day_replaces_the_pair),
 		akoya_test(an_answer_that_can_not_be_read_keeps_the_token_and_is_noted_as_open),
@@ -467,8 +474,7 @@ int main(void)
 		akoya_test(another_subject_at_a_new_consent_is_told_and_leaves_the_link),
 		akoya_test(the_bearer_ends_with_its_id_token_or_expires_in_whichever_comes_first),
 		akoya_test(a_revocation_with_an_empty_200_ends_the_link_and_the_bearer),
-		akoya_test(no_secret_of_a_link_is_told_to_log_or_events)
-	};
+		akoya_test(no_secret_of_a_link_is_told_to_log_or_events) };
 
 	return cmocka_run_group_tests_name("akoya refresh", tests, start_provider, stop_provider);
 }

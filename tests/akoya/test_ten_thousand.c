@@ -81,8 +81,8 @@ static void in_parallel(struct town *town, const char *what, void (*run)(void *c
 
 /* ---- what the threads do ---------------------------------------------------------------- */
 
-static void consent(struct town *town, struct th_browser *browser, const struct customer *customer,
-	struct th_flow *flow)
+static void consent(
+	struct town *town, struct th_browser *browser, const struct customer *customer, struct th_flow *flow)
 {
 	acctlink_callback_result result;
 	acctlink_error err = { 0 };
@@ -93,7 +93,8 @@ static void consent(struct town *town, struct th_browser *browser, const struct 
 	th_check(th_browser_go(browser, "GET", flow->url, NULL, NULL, &answer), "the bank does not answer");
 	query = answer.location != NULL ? strchr(answer.location, '?') : NULL;
 	th_check(query != NULL, "HTTP %ld without a way back: %.200s", answer.status, answer.body);
-	expect_status(th_callback(town->host, customer->user, query + 1, flow->cookie, &result, &err), ACCTLINK_OK, &err);
+	expect_status(
+		th_callback(town->host, customer->user, query + 1, flow->cookie, &result, &err), ACCTLINK_OK, &err);
 	th_check(result.flags == 0 && result.epoch == 1 && result.generation == 1,
 		"%s: flags %d, epoch %llu, generation %llu", customer->user, (int)result.flags,
 		(unsigned long long)result.epoch, (unsigned long long)result.generation);
@@ -172,7 +173,8 @@ static void add_request(struct sums *sums, json_object *request)
 	th_check(flag_of(request, "arrived_complete") && strcmp(text_of(request, "outcome"), "answered") == 0,
 		"a request that is not in order: %s", json_object_to_json_string(request));
 	if (strcmp(endpoint, "token") == 0) {
-		th_check(number_of(request, "status") == 200 && flag_of(request, "spent") && !flag_of(request, "reused"),
+		th_check(
+			number_of(request, "status") == 200 && flag_of(request, "spent") && !flag_of(request, "reused"),
 			"it was not served: %s", json_object_to_json_string(request));
 		if (strcmp(text_of(request, "grant"), "authorization_code") == 0)
 			sums->exchanges++;
@@ -226,7 +228,8 @@ static void expect_grants(json_object *ledger, const struct town *town, json_obj
 		if (!flag_of(grant, "alive"))
 			continue;
 		alive++;
-		th_check(sscanf(text_of(grant, "connector"), "bank-%5u", &i) == 1 && i < town->count && grants[i] == NULL,
+		th_check(sscanf(text_of(grant, "connector"), "bank-%5u", &i) == 1 && i < town->count
+				&& grants[i] == NULL,
 			"whose grant is this? %s", json_object_to_json_string(grant));
 		grants[i] = grant;
 		expect_number(number_of(grant, "generation"), 2);
@@ -282,16 +285,17 @@ static void expect_books(const struct town *town)
 
 static int64_t stored_number(const struct th_host *host, const char *sql)
 {
-	char *path = th_printf("%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path),
-		host->config_path);
+	char *path = th_printf(
+		"%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
 	sqlite3_stmt *statement = NULL;
 	sqlite3 *db = NULL;
 	int64_t number;
 
 	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK
-		&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK
-		&& sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK
-		&& sqlite3_step(statement) == SQLITE_ROW, "%s: %s", sql, sqlite3_errmsg(db));
+			&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK
+			&& sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK
+			&& sqlite3_step(statement) == SQLITE_ROW,
+		"%s: %s", sql, sqlite3_errmsg(db));
 	number = sqlite3_column_int64(statement, 0);
 	sqlite3_finalize(statement);
 	sqlite3_close(db);
@@ -301,9 +305,11 @@ static int64_t stored_number(const struct th_host *host, const char *sql)
 
 static void expect_store(const struct town *town)
 {
-	char *in_order = th_printf("SELECT count(*) FROM link WHERE state = %d AND reason = 0 AND epoch = 1"
+	char *in_order = th_printf(
+		"SELECT count(*) FROM link WHERE state = %d AND reason = 0 AND epoch = 1"
 		" AND generation = 2 AND claim_outcome = 0 AND unknown_sent_at = 0 AND failures = 0 AND rejected_generation = 0"
-		" AND 'bank' || substr(user, 5) = institution AND subject = 'sub-' || institution", ACCTLINK_STATE_LINKED);
+		" AND 'bank' || substr(user, 5) = institution AND subject = 'sub-' || institution",
+		ACCTLINK_STATE_LINKED);
 
 	expect_number(stored_number(town->host, "SELECT count(*) FROM link"), town->count);
 	expect_number(stored_number(town->host, in_order), town->count);
@@ -328,8 +334,8 @@ static void spend_one(void)
 	char *hash = th_grant_current(provider, -1);
 	char *token = th_raw_token(provider, hash);
 	char *url = th_printf("%s/token", provider->issuer);
-	char *form = th_printf("grant_type=refresh_token&refresh_token=%s&client_id=test-client&client_secret=test-secret",
-		token);
+	char *form = th_printf(
+		"grant_type=refresh_token&refresh_token=%s&client_id=test-client&client_secret=test-secret", token);
 	const char *const headers[] = { "Content-Type: application/x-www-form-urlencoded", NULL };
 	struct th_answer answer;
 
@@ -373,9 +379,8 @@ static void ten_thousand_links_and_the_banks_books_agree_to_the_token(void **sta
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(ten_thousand_links_and_the_banks_books_agree_to_the_token, be_akoya)
-	};
+	const struct CMUnitTest tests[] = { cmocka_unit_test_setup(
+		ten_thousand_links_and_the_banks_books_agree_to_the_token, be_akoya) };
 
 	return cmocka_run_group_tests_name("ten thousand", tests, start_provider, stop_provider);
 }

@@ -119,7 +119,8 @@ static sqlite3 *lock_store(const struct shared *shared)
 
 static void unlock_store(sqlite3 *db)
 {
-	th_check(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL) == SQLITE_OK && sqlite3_close(db) == SQLITE_OK, "unlock");
+	th_check(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL) == SQLITE_OK && sqlite3_close(db) == SQLITE_OK,
+		"unlock");
 }
 
 static int ask_and_be_killed(void *ctx)
@@ -136,7 +137,8 @@ static void kill_it(pid_t pid)
 	int status = 0;
 
 	th_check(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status)
-		&& WTERMSIG(status) == SIGKILL, "the child was not killed");
+			&& WTERMSIG(status) == SIGKILL,
+		"the child was not killed");
 }
 
 static bool answered(void *ctx)
@@ -194,7 +196,8 @@ static int ask_in_vain(void *ctx)
 	args.link.institution = th_str("mikomo");
 	args.deadline_ms = 200;
 	for (;;) {
-		th_check(host->api.get_bearer(host->handle, &args, buf, sizeof(buf), NULL, NULL) != ACCTLINK_OK, "a bearer");
+		th_check(host->api.get_bearer(host->handle, &args, buf, sizeof(buf), NULL, NULL) != ACCTLINK_OK,
+			"a bearer");
 		atomic_fetch_add(shared->calls, 1);
 	}
 	return 0;
@@ -233,11 +236,10 @@ static void a_process_killed_before_it_could_send_costs_nothing(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		akoya_test(two_threads_of_two_processes_that_ask_at_expiry_cost_one_refresh),
+	const struct CMUnitTest tests[] = { akoya_test(
+						    two_threads_of_two_processes_that_ask_at_expiry_cost_one_refresh),
 		akoya_test(a_process_killed_between_the_answer_and_its_keeping_serves_no_stale_bearer_afterwards),
-		akoya_test(a_process_killed_before_it_could_send_costs_nothing)
-	};
+		akoya_test(a_process_killed_before_it_could_send_costs_nothing) };
 
 	return cmocka_run_group_tests_name("akoya together", tests, start_provider, stop_provider);
 }

@@ -78,7 +78,8 @@ static void the_consent_url_is_akoyas(void **state)
 	th_check(flow != NULL, "no memory");
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 	th_check(strncmp(flow->url, begin, strlen(begin)) == 0, "the URL is %s", flow->url);
-	expect_names(flow->url + strlen(begin), "response_type client_id redirect_uri scope state nonce code_challenge "
+	expect_names(flow->url + strlen(begin),
+		"response_type client_id redirect_uri scope state nonce code_challenge "
 		"code_challenge_method connector");
 	expect_param(flow->url, "connector", "mikomo");
 	expect_param(flow->url, "client_id", "test-client");
@@ -88,7 +89,8 @@ static void the_consent_url_is_akoyas(void **state)
 	expect_param(flow->url, "state", flow->state);
 	expect_param(flow->url, "code_challenge_method", "S256");
 	th_check(strstr(flow->url, "&redirect_uri=https%3A%2F%2Fapp.example%2Fcb&") != NULL
-		&& strstr(flow->url, "&scope=openid+offline_access&") != NULL, "it is encoded otherwise: %s", flow->url);
+			&& strstr(flow->url, "&scope=openid+offline_access&") != NULL,
+		"it is encoded otherwise: %s", flow->url);
 	th_check(strlen(flow->state) >= 22, "the state has %zu characters", strlen(flow->state));
 	challenge = th_param(flow->url, "code_challenge");
 	expect_number(strlen(challenge), 43);
@@ -147,7 +149,8 @@ static void the_exchange_authenticates_with_basic_only(void **state)
 	expect_param(body, "code", code);
 	expect_param(body, "redirect_uri", "https://app.example/cb");
 	verifier = th_param(body, "code_verifier");
-	th_check(strlen(verifier) >= 43 && strlen(verifier) <= 128, "the code_verifier has %zu characters", strlen(verifier));
+	th_check(strlen(verifier) >= 43 && strlen(verifier) <= 128, "the code_verifier has %zu characters",
+		strlen(verifier));
 	expect_number(th_count(provider, "jwks", NULL), 1);
 	expect_header("jwks", "path", "/keys");
 	free(verifier);
@@ -176,7 +179,8 @@ static void the_refresh_has_its_credentials_in_the_body_only(void **state)
 	expect_number(refreshes(), 1);
 	expect_form_post("token", "/token", NULL);
 	body = th_request_body(provider, "token", 0);
-	wanted = th_printf("grant_type=refresh_token&refresh_token=%s&client_id=test-client&client_secret=test-secret", token);
+	wanted = th_printf(
+		"grant_type=refresh_token&refresh_token=%s&client_id=test-client&client_secret=test-secret", token);
 	expect_text(body, wanted);
 	expect_number(th_arrivals(provider, hash), 1);
 	th_advance(host, provider, DAY);
@@ -206,7 +210,8 @@ static void odd_credentials_are_encoded_once_in_each_place(void **state)
 	th_advance(host, provider, DAY);
 	expect_bearer(host, "ana", 2);
 	body = th_request_body(provider, "token", 0);
-	th_check(strstr(body, "&client_id=acme+app%2F1&client_secret=a~b%25%3A%2B%26c%3Dd") != NULL, "the body is %s", body);
+	th_check(strstr(body, "&client_id=acme+app%2F1&client_secret=a~b%25%3A%2B%26c%3Dd") != NULL, "the body is %s",
+		body);
 	expect_status(th_unlink(host, "ana", "mikomo", NULL, &err), ACCTLINK_OK, &err);
 	expect_header("revoke", "status", "200");
 	free(body);
@@ -229,10 +234,11 @@ static void the_revocation_has_the_hint_and_the_credentials_in_the_body(void **s
 	token = th_raw_token(provider, hash);
 	expect_status(th_unlink(host, "ana", "mikomo", &ended, &err), ACCTLINK_OK, &err);
 	expect_number(ended.revocation, ACCTLINK_REVOCATION_CONFIRMED); /* 200 with an empty body */
-	expect_number(revocations(), 1); /* there is no access token */
+	expect_number(revocations(), 1);                                /* there is no access token */
 	expect_form_post("revoke", "/revoke", NULL);
 	body = th_request_body(provider, "revoke", 0);
-	wanted = th_printf("token=%s&token_type_hint=refresh_token&client_id=test-client&client_secret=test-secret", token);
+	wanted = th_printf(
+		"token=%s&token_type_hint=refresh_token&client_id=test-client&client_secret=test-secret", token);
 	expect_text(body, wanted);
 	th_check(!th_grant_alive(provider, -1), "the grant lives on");
 	expect_status(denied(host, "ana", &err), ACCTLINK_NOT_LINKED, &err);
@@ -251,7 +257,8 @@ static void the_bearer_is_the_id_token_to_the_byte(void **state)
 	char *bearers[3];
 
 	(void)state;
-	th_control(provider, "{'set':{'claims':{'aud':['test-client'],'jti':'j','sid':'s','rat':1,'email':'mikomo_1',"
+	th_control(provider,
+		"{'set':{'claims':{'aud':['test-client'],'jti':'j','sid':'s','rat':1,'email':'mikomo_1',"
 		"'email_verified':true,'grant_id':'g-1','recipientId':'r','connectorId':'mikomo','products':['accounts'],"
 		"'accounts':['1','2','3']}}}");
 	link_user(host, "ana", NULL);
@@ -266,7 +273,8 @@ static void the_bearer_is_the_id_token_to_the_byte(void **state)
 		/* The server gave out nothing but id_tokens, and knows them to the byte. */
 		expect_number(th_userinfo(provider, bearers[i]), 200);
 	}
-	th_check(strcmp(bearers[0], bearers[1]) != 0 && strcmp(bearers[1], bearers[2]) != 0, "a refresh brought no new one");
+	th_check(strcmp(bearers[0], bearers[1]) != 0 && strcmp(bearers[1], bearers[2]) != 0,
+		"a refresh brought no new one");
 	expect_number(th_userinfo(provider, bearers[0]), 401);
 	for (size_t i = 0; i < 3; i++)
 		free(bearers[i]);
@@ -341,16 +349,16 @@ static void a_claimed_token_ends_the_link_in_each_of_its_wordings(void **state)
 	static const char *const answers[] = {
 		"{'status':400,'json':{'error':'invalid_request','error_description':'" CLAIMED "'}}",
 		"{'status':400,'json':{'error':'invalid_request','error_description':"
-			"'Refresh token is invalid or has already been claimed by another client'}}",
+		"'Refresh token is invalid or has already been claimed by another client'}}",
 		"{'status':400,'json':{'error':'invalid_request','error_description':"
-			"'Refresh token is invalid or has already\\nbeen claimed by another client.'}}",
+		"'Refresh token is invalid or has already\\nbeen claimed by another client.'}}",
 		/* a raw line break is no JSON, but it is in the documents */
 		"{'status':400,'content_type':'application/json','body':'{\\\"error\\\":\\\"invalid_request\\\","
-			"\\\"error_description\\\":\\\"Refresh token is invalid or has\\n already been claimed by another client.\\\"}'}",
+		"\\\"error_description\\\":\\\"Refresh token is invalid or has\\n already been claimed by another client.\\\"}'}",
 		"{'status':400,'json':{'error':'invalid_request','error_description':"
-			"'  Refresh token  is invalid or has already been claimed'}}",
+		"'  Refresh token  is invalid or has already been claimed'}}",
 		"{'status':400,'content_type':'text/plain','body':'{\\\"error\\\":\\\"invalid_request\\\","
-			"\\\"error_description\\\":\\\"" CLAIMED "\\\"}'}",
+		"\\\"error_description\\\":\\\"" CLAIMED "\\\"}'}",
 		"{'status':400,'json':{'error':'invalid_grant','error_description':'" CLAIMED "'}}",
 		"{'status':400,'json':{'error':'invalid_grant'}}",
 		"{'status':400,'json':{'error':'invalid_request','error_description':'Refresh token expired.'}}",
@@ -428,8 +436,8 @@ static void a_request_that_akoya_calls_malformed_is_our_own_fault_and_keeps_the_
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
-		const struct fault fault = { answers[i], ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT, 400, "invalid_request",
-			ACCTLINK_CLAIM_NONE };
+		const struct fault fault = { answers[i], ACCTLINK_BAD_PROVIDER, ACCTLINK_REASON_OUR_FAULT, 400,
+			"invalid_request", ACCTLINK_CLAIM_NONE };
 
 		expect_link_kept(&fault);
 	}
@@ -454,8 +462,8 @@ static void a_500_that_says_invalid_request_is_a_passing_fault_and_keeps_the_lin
 static void an_answer_from_before_the_token_endpoint_keeps_the_link(void **state)
 {
 	static const struct fault faults[] = {
-		{ "{'status':503,'body':''}", ACCTLINK_PROVIDER_DOWN,
-			ACCTLINK_REASON_PROVIDER_DOWN, 503, "http_503", ACCTLINK_CLAIM_NONE },
+		{ "{'status':503,'body':''}", ACCTLINK_PROVIDER_DOWN, ACCTLINK_REASON_PROVIDER_DOWN, 503, "http_503",
+			ACCTLINK_CLAIM_NONE },
 		{ "{'status':403,'content_type':'text/html','body':'<html>challenge</html>'}", ACCTLINK_PROVIDER_DOWN,
 			ACCTLINK_REASON_PROVIDER_DOWN, 403, "http_403", ACCTLINK_CLAIM_NONE },
 	};
@@ -536,7 +544,8 @@ static void expect_unlinked(struct th_host *host, int32_t revocation, const char
 /* One number that the store tells; 0 if it tells none. */
 static int stored(const struct th_host *host, const char *sql)
 {
-	char *path = th_printf("%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
+	char *path = th_printf(
+		"%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
 	sqlite3_stmt *statement = NULL;
 	sqlite3 *db = NULL;
 	int number = 0;
@@ -566,8 +575,8 @@ static void expect_wiped(struct th_host *host, int32_t revocation, const char *t
 	const int before = stored(host, sealed);
 
 	expect_unlinked(host, revocation, told);
-	th_check(before - stored(host, sealed) > (int)strlen(bearer), "%d bytes were sealed, %d still are; the bearer has %zu",
-		before, stored(host, sealed), strlen(bearer));
+	th_check(before - stored(host, sealed) > (int)strlen(bearer),
+		"%d bytes were sealed, %d still are; the bearer has %zu", before, stored(host, sealed), strlen(bearer));
 	th_advance(host, provider, DAY);
 	th_wait_until(no_link_is_stored, host, 20000, "the row's end");
 	expect_number(revocations(), 1);
@@ -833,8 +842,7 @@ static void a_late_answer_of_the_former_consent_is_dropped_and_not_revoked(void 
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		akoya_test(the_consent_url_is_akoyas),
+	const struct CMUnitTest tests[] = { akoya_test(the_consent_url_is_akoyas),
 		akoya_test(the_connector_is_required_and_sent_as_it_is_given),
 		akoya_test(the_exchange_authenticates_with_basic_only),
 		akoya_test(the_refresh_has_its_credentials_in_the_body_only),
@@ -857,11 +865,9 @@ int main(void)
 		akoya_test(a_second_user_with_the_same_login_takes_the_grant_over),
 		akoya_test(the_first_user_may_take_it_back_under_the_same_link),
 		akoya_test(unlinking_the_superseded_link_leaves_the_others_grant_alone),
-		akoya_test(the_policy_may_refuse_a_second_user),
-		akoya_test(one_users_logins_at_two_banks_stand_apart),
+		akoya_test(the_policy_may_refuse_a_second_user), akoya_test(one_users_logins_at_two_banks_stand_apart),
 		akoya_test(a_renewed_consent_revokes_nothing_and_goes_on_under_its_link),
-		akoya_test(a_late_answer_of_the_former_consent_is_dropped_and_not_revoked)
-	};
+		akoya_test(a_late_answer_of_the_former_consent_is_dropped_and_not_revoked) };
 
 	return cmocka_run_group_tests_name("akoya wire", tests, start_provider, stop_provider);
 }

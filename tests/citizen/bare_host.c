@@ -22,7 +22,11 @@
 
 enum { THREADS = 4 };
 
-#define must(condition, ...) do { if (!(condition)) die(__LINE__, __VA_ARGS__); } while (0)
+#define must(condition, ...) \
+	do { \
+		if (!(condition)) \
+			die(__LINE__, __VA_ARGS__); \
+	} while (0)
 
 struct host {
 	acctlink_api api;
@@ -118,7 +122,8 @@ static uint64_t must_ask(struct host *host)
 	acctlink_error err;
 	uint64_t generation;
 
-	must(ask(host, &generation, &err) == ACCTLINK_OK, "get_bearer of %s: %s (%s)", host->user, err.message, err.where);
+	must(ask(host, &generation, &err) == ACCTLINK_OK, "get_bearer of %s: %s (%s)", host->user, err.message,
+		err.where);
 	return generation;
 }
 
@@ -156,7 +161,10 @@ struct crowd {
 	pthread_barrier_t unloaded;
 	pthread_t threads[THREADS];
 	uint64_t generations[THREADS];
-	struct seat { struct crowd *crowd; unsigned i; } seats[THREADS];
+	struct seat {
+		struct crowd *crowd;
+		unsigned i;
+	} seats[THREADS];
 };
 
 static void *use_and_outlive(void *ctx)
@@ -173,11 +181,13 @@ static void *use_and_outlive(void *ctx)
 static void crowd_use(struct crowd *crowd)
 {
 	must(pthread_barrier_init(&crowd->used, NULL, THREADS + 1) == 0
-		&& pthread_barrier_init(&crowd->unloaded, NULL, THREADS + 1) == 0, "barrier");
+			&& pthread_barrier_init(&crowd->unloaded, NULL, THREADS + 1) == 0,
+		"barrier");
 	for (unsigned i = 0; i < THREADS; i++) {
 		crowd->seats[i].crowd = crowd;
 		crowd->seats[i].i = i;
-		must(pthread_create(&crowd->threads[i], NULL, use_and_outlive, &crowd->seats[i]) == 0, "pthread_create");
+		must(pthread_create(&crowd->threads[i], NULL, use_and_outlive, &crowd->seats[i]) == 0,
+			"pthread_create");
 	}
 	(void)pthread_barrier_wait(&crowd->used);
 	for (unsigned i = 1; i < THREADS; i++)
@@ -374,10 +384,20 @@ static int exit_while_calls_wait(void)
 
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; int (*run)(void); } ways[] = {
-		{ "whole", a_whole_life }, { "unclosed", close_without_shutdown }, { "cut-off", cut_off_in_flight },
-		{ "finish", finish_in_flight }, { "twice", load_twice }, { "two", two_instances }, { "exit", exit_in_use },
-		{ "return", return_in_use }, { "_exit", quick_exit_in_use }, { "waiting", exit_while_calls_wait },
+	static const struct {
+		const char *name;
+		int (*run)(void);
+	} ways[] = {
+		{ "whole", a_whole_life },
+		{ "unclosed", close_without_shutdown },
+		{ "cut-off", cut_off_in_flight },
+		{ "finish", finish_in_flight },
+		{ "twice", load_twice },
+		{ "two", two_instances },
+		{ "exit", exit_in_use },
+		{ "return", return_in_use },
+		{ "_exit", quick_exit_in_use },
+		{ "waiting", exit_while_calls_wait },
 	};
 
 	must(argc == 6 || argc == 8, "%d arguments", argc);

@@ -80,8 +80,10 @@ int main(int argc, char **argv)
 		host_argv[i + 1] = argv[i];
 	run_host(&child, host_argv);
 	rc = talk(&child, provider);
-	th_check(rc != 0 || (th_count(provider, "token", "authorization_code") == 1
-		&& th_count(provider, "token", "refresh_token") == 1), "the provider saw no code or no refresh");
+	th_check(rc != 0
+			|| (th_count(provider, "token", "authorization_code") == 1
+				&& th_count(provider, "token", "refresh_token") == 1),
+		"the provider saw no code or no refresh");
 	fclose(child.to);
 	fclose(child.from);
 	th_provider_stop(&provider);

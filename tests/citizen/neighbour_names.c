@@ -11,7 +11,8 @@
 	__attribute__((visibility("default"))) void name(void); \
 	__attribute__((visibility("default"))) void name(void) \
 	{ \
-		(void)!write(2, "the host's own " #name " was called\n", sizeof("the host's own " #name " was called\n") - 1); \
+		(void)!write(2, "the host's own " #name " was called\n", \
+			sizeof("the host's own " #name " was called\n") - 1); \
 		abort(); \
 	}
 

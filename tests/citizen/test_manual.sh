@@ -136,7 +136,7 @@ each_synopsis_is_the_prototype_of_the_header() {
 	local page all
 	all=$(for page in "$man"/acctlink*.3; do prototypes "$page"; done | sort)
 	same_lists 'the headers' "$({
-		flat "$header" | grep -oE '(acctlink_status|uint32_t) acctlink_[a-z_]+\([^)]*\);' | sed 's/;$//'
+		flat "$header" | sed 's/( /(/g' | grep -oE '(acctlink_status|uint32_t) acctlink_[a-z_]+\([^)]*\);' | sed 's/;$//'
 		flat "$loader" | grep -oE 'static inline (int|void) acctlink_dl_(open|close)\([^)]*\) \{' |
 			sed 's/^static inline //; s/ {$//'
 	} | sort)" man/ "$all"

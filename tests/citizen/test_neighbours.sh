@@ -14,7 +14,8 @@ export TH_SRCDIR=$srcdir TH_BUILDDIR=$builddir
 here=$srcdir/tests/citizen
 harness=$builddir/tests/lib/libharness.a
 
-for input in "$ACCTLINK_PLUGIN" "$harness" "$here/neighbour_host.c" "$here/neighbour_names.c" "$here/neighbour_driver.c"; do
+for input in "$ACCTLINK_PLUGIN" "$harness" "$here/neighbour_host.c" "$here/neighbour_names.c" \
+	"$here/neighbour_malloc.c" "$here/neighbour_driver.c"; do
 	if [ ! -s "$input" ]; then
 		printf '1..1\nnot ok 1 - the_input_is_there\n# %s is missing or empty\n' "$input"
 		exit 1
@@ -118,9 +119,9 @@ is_refused() { # library, file, arguments …
 	printf '%s' "$output" | grep -q "^init: 500 $library: .* is found in .*$file" || { echo "$library or $file is not named"; return 1; }
 }
 
-# Sanitizers refuse RTLD_DEEPBIND.
+# Sanitizers refuse RTLD_DEEPBIND and have an allocator of their own.
 without_sanitizer() {
-	[ -z "$sanitize" ] || { why='not with a sanitizer'; return 77; }
+	[ -z "$sanitize" ] || { why='not with a sanitizer'; return 1; }
 }
 
 # json-c that is built into the plugin is out of the host's reach.
@@ -145,7 +146,8 @@ shared_jsonc_and_the_plugin_global() {
 	has_jsonc shared && host '' && works global
 }
 shared_jsonc_and_the_plugin_bound_deep() {
-	without_sanitizer && has_jsonc shared && host '' && works deepbind
+	without_sanitizer || return 77
+	has_jsonc shared && host '' && works deepbind
 }
 built_in_jsonc() {
 	has_jsonc built_in && host '' && works
@@ -222,7 +224,8 @@ built_in_openssl_exported_in_part_is_refused() {
 	has_openssl built_in && host "$exported" && is_refused libcrypto "$scratch/host"
 }
 built_in_openssl_exported_in_part_and_the_plugin_bound_deep() {
-	without_sanitizer && has_openssl built_in && host "$exported" && works deepbind
+	without_sanitizer || return 77
+	has_openssl built_in && host "$exported" && works deepbind
 }
 built_in_openssl_exported_as_a_whole_is_used() {
 	has_openssl built_in &&
@@ -238,6 +241,11 @@ curl_with_gnutls_before_the_plugin() {
 	ldconfig -p 2>/dev/null | grep -qF libcurl-gnutls.so.4 ||
 		{ why='libcurl-gnutls is not installed (Debian package libcurl3-gnutls)'; return 77; }
 	host '' && works before=libcurl-gnutls.so.4
+}
+# Not with RTLD_DEEPBIND: then the C library's own calls of malloc and the plugin's part.
+an_allocator_of_its_own() {
+	without_sanitizer || return 77
+	has_jsonc shared && host "$exported -fno-builtin" "$here/neighbour_malloc.c" && works
 }
 
 # Names that mean something else in the host.
@@ -268,7 +276,8 @@ names_of_its_tls_are_refused_when_bound_at_once() {
 	named_host TLS && LD_BIND_NOW=1 is_refused libssl "$scratch/host"
 }
 all_these_names_and_the_plugin_bound_deep() {
-	without_sanitizer && named_host JSONC CONFIG SQLITE CURL OPENSSL TLS && works deepbind
+	without_sanitizer || return 77
+	named_host JSONC CONFIG SQLITE CURL OPENSSL TLS && works deepbind
 }
 all_these_names_not_exported() {
 	local link=$exported
@@ -285,7 +294,49 @@ names_of_a_library_after_the_plugin() {
 	make_names CONFIG SQLITE CURL OPENSSL TLS JSONC && host '' && works "after=$scratch/names.so"
 }
 
-tests=$(sed -n '/^# ---- the tests/,$s/^\([a-z_]*\)() {$/\1/p' "${BASH_SOURCE[0]}")
+tests='a_host_with_nothing_of_its_own
+shared_jsonc
+shared_jsonc_bound_at_once
+shared_jsonc_and_the_plugin_global
+shared_jsonc_and_the_plugin_bound_deep
+built_in_jsonc
+built_in_jsonc_exported
+built_in_jsonc_exported_bound_at_once
+built_in_jsonc_hidden
+shared_jansson
+shared_jansson_bound_at_once
+shared_jansson_and_the_plugin_global
+built_in_jansson
+built_in_jansson_exported
+built_in_jansson_exported_as_a_whole_bound_at_once
+built_in_jansson_exported_and_the_plugin_bound_deep
+a_stranger_with_jansson_before_the_plugin
+a_stranger_with_jansson_after_the_plugin
+shared_curl_openssl_and_sqlite
+shared_curl_openssl_and_sqlite_bound_at_once
+shared_curl_openssl_and_sqlite_and_the_plugin_global
+all_libraries_in_a_host_at_a_fixed_address
+built_in_openssl_not_exported
+built_in_openssl_hidden
+built_in_openssl_exported_in_part_is_refused
+built_in_openssl_exported_in_part_and_the_plugin_bound_deep
+built_in_openssl_exported_as_a_whole_is_used
+built_in_sqlite
+built_in_sqlite_exported_is_used
+curl_with_gnutls_before_the_plugin
+an_allocator_of_its_own
+names_of_jsonc
+names_of_jsonc_bound_at_once
+names_of_libconfig_are_refused
+names_of_sqlite_are_refused
+names_of_curl_are_refused
+names_of_openssl_are_refused
+names_of_its_tls_are_refused
+names_of_its_tls_are_refused_when_bound_at_once
+all_these_names_and_the_plugin_bound_deep
+all_these_names_not_exported
+names_of_a_library_before_the_plugin_are_refused
+names_of_a_library_after_the_plugin'
 
 # shellcheck disable=SC2046
 if ! compile -o "$scratch/driver" "$here/neighbour_driver.c" "$harness" \

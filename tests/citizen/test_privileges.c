@@ -75,7 +75,8 @@ static void open_way(const char *path)
 
 static void write_config(const struct site *site, const char *client_id)
 {
-	char *text = th_printf("store = {\n\tpath = \"%s\";\n\tkey_file = \"%s\";\n};\nproviders = {\n\ttest = {\n"
+	char *text = th_printf(
+		"store = {\n\tpath = \"%s\";\n\tkey_file = \"%s\";\n};\nproviders = {\n\ttest = {\n"
 		"\t\tprofile = \"oidc\";\n\t\tissuer = \"%s\";\n\t\tclient_id = \"%s\";\n\t\tclient_secret_file = \"%s\";\n"
 		"\t\tredirect_uri = \"https://app.example/cb\";\n\t\tca_file = \"%s\";\n\t};\n};\n",
 		site->store, site->key, provider->issuer, client_id, site->secret, provider->ca_file);
@@ -296,9 +297,11 @@ static int reload_in_vain(void *ctx)
 	acctlink_error err = { 0 };
 
 	become(WORKER);
-	must_be_refused(worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->config);
+	must_be_refused(
+		worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->config);
 	work(worker->site, worker->host, "ana");
-	must_be_refused(worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->config);
+	must_be_refused(
+		worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->config);
 	free(th_must_bearer(worker->host, "ana", NULL, NULL));
 	th_must_link(worker->host, provider, "ben", NULL, NULL); /* with the old client */
 	th_host_free(&worker->host);
@@ -332,7 +335,8 @@ static int reload_without_the_secret(void *ctx)
 	acctlink_error err = { 0 };
 
 	become(WORKER);
-	must_be_refused(worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->secret);
+	must_be_refused(
+		worker->host->api.reload(worker->host->handle, &err), &err, ACCTLINK_BAD_CONFIG, worker->site->secret);
 	work(worker->site, worker->host, "ana");
 	th_host_free(&worker->host);
 	return 0;
@@ -466,7 +470,8 @@ static int be_stranger(void *ctx)
 	th_check(rc == ACCTLINK_BAD_STORE || rc == ACCTLINK_STORE_DOWN, "begin of a stranger: %s",
 		rc == ACCTLINK_OK ? "OK" : th_error_text(&err));
 	th_check(strstr(err.message, "user") != NULL || strstr(err.message, "owner") != NULL
-		|| strstr(err.message, "Permission denied") != NULL, "no word of owners: %s", th_error_text(&err));
+			|| strstr(err.message, "Permission denied") != NULL,
+		"no word of owners: %s", th_error_text(&err));
 	free(flow);
 	return 0;
 }
@@ -493,8 +498,7 @@ static void a_worker_that_is_another_user_than_the_store_s_is_a_clear_error(void
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_root_reads_at_init_serves_workers_that_can_t_read_it),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(what_root_reads_at_init_serves_workers_that_can_t_read_it),
 		cmocka_unit_test(files_are_private_and_the_workers_with_umask_000),
 		cmocka_unit_test(files_are_private_and_the_workers_with_umask_077),
 		cmocka_unit_test(a_folder_that_root_makes_for_the_store_is_the_workers),
@@ -502,8 +506,7 @@ int main(void)
 		cmocka_unit_test(a_reload_without_the_right_to_read_the_secret_leaves_the_old_one_in_force),
 		cmocka_unit_test(a_reload_needs_no_key),
 		cmocka_unit_test(root_that_starts_again_and_works_on_the_live_store_leaves_it_to_the_worker),
-		cmocka_unit_test(a_worker_that_is_another_user_than_the_store_s_is_a_clear_error)
-	};
+		cmocka_unit_test(a_worker_that_is_another_user_than_the_store_s_is_a_clear_error) };
 
 	return cmocka_run_group_tests_name("citizen/privileges", tests, start_provider, stop_provider);
 }

@@ -196,7 +196,8 @@ static bool same_timer(const struct itimerval *now, const struct itimerval *befo
 {
 	return now->it_interval.tv_sec == before->it_interval.tv_sec
 		&& now->it_interval.tv_usec == before->it_interval.tv_usec
-		&& now->it_value.tv_sec <= before->it_value.tv_sec && now->it_value.tv_sec > before->it_value.tv_sec - 600;
+		&& now->it_value.tv_sec <= before->it_value.tv_sec
+		&& now->it_value.tv_sec > before->it_value.tv_sec - 600;
 }
 
 static void nothing_changed(const char *what)
@@ -205,11 +206,13 @@ static void nothing_changed(const char *what)
 
 	note(&now);
 	for (int i = 1; i < 65; i++)
-		th_check(same_action(&now.actions[i], &at_first.actions[i]), "%s changed the action of signal %d", what, i);
+		th_check(same_action(&now.actions[i], &at_first.actions[i]), "%s changed the action of signal %d", what,
+			i);
 	th_check(same_set(&now.mask, &at_first.mask), "%s changed the mask", what);
 	th_check(same_set(&now.pending, &at_first.pending), "%s changed the pending signals", what);
 	th_check(now.stack.ss_sp == at_first.stack.ss_sp && now.stack.ss_size == at_first.stack.ss_size
-		&& now.stack.ss_flags == at_first.stack.ss_flags, "%s changed the alternate stack", what);
+			&& now.stack.ss_flags == at_first.stack.ss_flags,
+		"%s changed the alternate stack", what);
 	for (size_t i = 0; i < TIMERS; i++)
 		th_check(same_timer(&now.timers[i], &at_first.timers[i]), "%s changed timer %d", what, (int)timers[i]);
 }
@@ -235,7 +238,8 @@ static void be_odd(void)
 	action.sa_flags = SA_ONSTACK | SA_NODEFER;
 	sigaddset(&action.sa_mask, SIGUSR2);
 	th_check(sigaction(SIGUSR1, &action, NULL) == 0 && sigaction(SIGALRM, &action, NULL) == 0
-		&& sigaction(SIGPIPE, &action, NULL) == 0 && sigaction(SIGRTMIN, &action, NULL) == 0, "sigaction");
+			&& sigaction(SIGPIPE, &action, NULL) == 0 && sigaction(SIGRTMIN, &action, NULL) == 0,
+		"sigaction");
 	th_check(signal(SIGCHLD, SIG_IGN) != SIG_ERR && signal(SIGTERM, SIG_IGN) != SIG_ERR, "signal");
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGPIPE);
@@ -433,8 +437,9 @@ static bool raise_loopback(void)
 /* A network of its own whose name server listens and says nothing. */
 static bool enter_a_silent_network(const char *resolv_conf)
 {
-	const struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(53),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	const struct sockaddr_in at = {
+		.sin_family = AF_INET, .sin_port = htons(53), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	int server;
 
 	if (unshare(CLONE_NEWNS | CLONE_NEWNET) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0
@@ -588,7 +593,8 @@ static int live_in_storm(void *ctx)
 		atomic_load(&caught[2]));
 	fflush(stdout);
 	for (size_t i = 0; i < COUNT(stormy); i++)
-		th_check(atomic_load(&caught[i]) >= 50, "%u of signal %d: no storm", atomic_load(&caught[i]), stormy[i]);
+		th_check(
+			atomic_load(&caught[i]) >= 50, "%u of signal %d: no storm", atomic_load(&caught[i]), stormy[i]);
 	return 0;
 }
 

@@ -98,7 +98,8 @@ static int become_a_host(void *ctx)
 	int log = open(world.stderr_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	th_check(log >= 0 && dup2(guest->ends[0], STDIN_FILENO) >= 0 && dup2(guest->ends[1], STDOUT_FILENO) >= 0
-		&& dup2(log, STDERR_FILENO) >= 0, "dup2: %s", strerror(errno));
+			&& dup2(log, STDERR_FILENO) >= 0,
+		"dup2: %s", strerror(errno));
 	if (world.valgrind) {
 		argv[count++] = "valgrind";
 		argv[count++] = "-q";
@@ -173,7 +174,7 @@ static bool has_ended(void *ctx)
 	siginfo_t info;
 
 	memset(&info, 0, sizeof(info));
-	th_check(waitid(P_PID, (id_t)*(const pid_t *)ctx, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid: %s",
+	th_check(waitid(P_PID, (id_t) * (const pid_t *)ctx, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid: %s",
 		strerror(errno));
 	return info.si_pid != 0;
 }
@@ -187,16 +188,16 @@ static void end(struct guest *guest, int wanted)
 	th_wait_until(has_ended, &guest->pid, 60000, "the end of a host");
 	th_check(waitpid(guest->pid, &status, 0) == guest->pid, "waitpid: %s", strerror(errno));
 	said = th_read_file(world.stderr_path);
-	th_check(!WIFSIGNALED(status), "round %u, %s: ended by signal %d: %s", world.round, guest->way, WTERMSIG(status),
-		said);
+	th_check(!WIFSIGNALED(status), "round %u, %s: ended by signal %d: %s", world.round, guest->way,
+		WTERMSIG(status), said);
 	th_check(WEXITSTATUS(status) == wanted, "round %u, %s: exit status %d, not %d: %s", world.round, guest->way,
 		WEXITSTATUS(status), wanted, said);
 	th_check(said[0] == '\0', "round %u, %s: it said: %s", world.round, guest->way, said);
 	for (size_t i = 0; i < COUNT(world.sides); i++) {
 		int count = th_count(world.sides[i].provider, "token", "refresh_token") - world.sides[i].before;
 
-		th_check(count == world.sides[i].refreshes, "round %u, %s: %d refreshes at provider %zu, not %d", world.round,
-			guest->way, count, i, world.sides[i].refreshes);
+		th_check(count == world.sides[i].refreshes, "round %u, %s: %d refreshes at provider %zu, not %d",
+			world.round, guest->way, count, i, world.sides[i].refreshes);
 	}
 	free(said);
 	for (size_t i = 0; i < 2; i++)

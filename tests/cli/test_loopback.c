@@ -31,10 +31,12 @@ static struct loopback loopback;
 
 static int connect_to(int family)
 {
-	const struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	const struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),
-		.sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	const struct sockaddr_in v4 = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
+	const struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT
+	};
 	const struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
 	const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -182,7 +184,7 @@ static bool machine_has_ipv6(void)
 static void a_get_is_the_callback_and_its_page_waits_for_the_result(void **state)
 {
 	const int fd = ask("GET /callback?code=a%20b&state=xyz&iss=https%3A%2F%2Fbank.example HTTP/1.1\r\nHost: @\r\n"
-		"Accept: */*\r\n\r\n");
+			   "Accept: */*\r\n\r\n");
 	const char *answer;
 	char byte;
 
@@ -238,7 +240,7 @@ static void a_form_post_may_come_in_pieces(void **state)
 static void a_post_is_its_body_and_never_its_query(void **state)
 {
 	const int fd = ask("POST /callback?code=forged HTTP/1.1\r\nHost: @\r\nContent-Length: 6\r\n"
-		"Content-Type: application/x-www-form-urlencoded\r\n\r\ncode=b and more");
+			   "Content-Type: application/x-www-form-urlencoded\r\n\r\ncode=b and more");
 
 	(void)state;
 	assert_params("code=b");
@@ -305,8 +307,7 @@ static void everything_else_gets_a_short_answer_and_the_callback_still_comes(voi
 	static const struct {
 		const char *request;
 		const char *status;
-	} all[] = {
-		{ "GET /favicon.ico HTTP/1.1\r\nHost: @\r\n\r\n", "404" },
+	} all[] = { { "GET /favicon.ico HTTP/1.1\r\nHost: @\r\n\r\n", "404" },
 		{ "GET / HTTP/1.1\r\nHost: @\r\n\r\n", "404" },
 		{ "GET /callback/?code=1 HTTP/1.1\r\nHost: @\r\n\r\n", "404" },
 		{ "GET /Callback?code=1 HTTP/1.1\r\nHost: @\r\n\r\n", "404" },
@@ -329,22 +330,26 @@ static void everything_else_gets_a_short_answer_and_the_callback_still_comes(voi
 		{ "GET /callback?code=1 HTTP/1.1\r\nHost: @\r\nHost: @\r\n\r\n", "400" },
 		{ "GET /callback?code=1 HTTP/1.1\r\nHost: @\r\nHOST: evil.example\r\n\r\n", "400" },
 		/* forms */
-		{ "POST /callback HTTP/1.1\r\nHost: @\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\ncode=1", "415" },
+		{ "POST /callback HTTP/1.1\r\nHost: @\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\ncode=1",
+			"415" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\nContent-Length: 6\r\n\r\ncode=1", "415" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\nContent-Type: application/x-www-form-urlencodedx\r\n"
-			"Content-Length: 6\r\n\r\ncode=1", "415" },
-		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Transfer-Encoding: chunked\r\n\r\n6\r\ncode=1\r\n0\r\n\r\n", "400" },
-		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 6\r\nContent-Length: 6\r\n\r\ncode=1", "400" },
+		  "Content-Length: 6\r\n\r\ncode=1",
+			"415" },
+		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM
+		  "Transfer-Encoding: chunked\r\n\r\n6\r\ncode=1\r\n0\r\n\r\n",
+			"400" },
+		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 6\r\nContent-Length: 6\r\n\r\ncode=1",
+			"400" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: -6\r\n\r\ncode=1", "400" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: +6\r\n\r\ncode=1", "400" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 6, 6\r\n\r\ncode=1", "400" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length:\r\n\r\ncode=1", "400" },
-		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 99999999999999999999\r\n\r\ncode=1", "400" },
+		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 99999999999999999999\r\n\r\ncode=1",
+			"400" },
 		{ "POST /callback HTTP/1.1\r\nHost: @\r\n" FORM "Content-Length: 65536\r\n\r\ncode=1", "413" },
 		/* not HTTP as browsers speak it */
-		{ "\r\n\r\n", "400" },
-		{ "GET\r\n\r\n", "400" },
-		{ "GET /callback?code=1\r\n\r\n", "400" },
+		{ "\r\n\r\n", "400" }, { "GET\r\n\r\n", "400" }, { "GET /callback?code=1\r\n\r\n", "400" },
 		{ "GET /callback?code=1 HTTP/2.0\r\nHost: @\r\n\r\n", "400" },
 		{ "GET /callback?code=1 HTTP/1.1 x\r\nHost: @\r\n\r\n", "400" },
 		{ "GET http://@/callback?code=1 HTTP/1.1\r\nHost: @\r\n\r\n", "400" },
@@ -352,9 +357,7 @@ static void everything_else_gets_a_short_answer_and_the_callback_still_comes(voi
 		{ "GET /callback?code=1 HTTP/1.1\r\nHost: @\r\nfolded\r\n\r\n", "400" },
 		{ "GET /callback?code=1 HTTP/1.1\r\nHost: @\r\n folded: 1\r\n\r\n", "400" },
 		{ "GET /callback?code=1 HTTP/1.1\r\nHost : @\r\n\r\n", "400" },
-		{ "GET /callback?code=1 HTTP/1.1\r\n: @\r\n\r\n", "400" },
-		{ "\x16\x03\x01\x02 TLS\r\n\r\n", "400" }
-	};
+		{ "GET /callback?code=1 HTTP/1.1\r\n: @\r\n\r\n", "400" }, { "\x16\x03\x01\x02 TLS\r\n\r\n", "400" } };
 	size_t i;
 
 	(void)state;
@@ -557,11 +560,12 @@ static void localhost_is_refused_if_only_one_of_its_addresses_is_free(void **sta
 static void other_uris_do_not_suit(void **state)
 {
 	static const char *const all[] = { "", "http://", "http:///callback", "https://127.0.0.1:8080/callback",
-		"http://127.0.0.1.evil.example:8080/", "http://127.0.0.1@evil.example:8080/", "http://10.0.0.1:8080/callback",
-		"http://0.0.0.0:8080/callback", "http://[::]:8080/callback", "http://[::1:8080/callback",
-		"http://127.0.0.1:/callback", "http://127.0.0.1:0/callback", "http://127.0.0.1:65536/callback",
-		"http://127.0.0.1:80x/callback", "http://127.0.0.1:99999999999/callback", "http://localhost.example:80/",
-		"http://bank.example/callback", "com.example.app:/callback", "http://127.1:8080/callback" };
+		"http://127.0.0.1.evil.example:8080/", "http://127.0.0.1@evil.example:8080/",
+		"http://10.0.0.1:8080/callback", "http://0.0.0.0:8080/callback", "http://[::]:8080/callback",
+		"http://[::1:8080/callback", "http://127.0.0.1:/callback", "http://127.0.0.1:0/callback",
+		"http://127.0.0.1:65536/callback", "http://127.0.0.1:80x/callback",
+		"http://127.0.0.1:99999999999/callback", "http://localhost.example:80/", "http://bank.example/callback",
+		"com.example.app:/callback", "http://127.1:8080/callback" };
 	struct loopback refused;
 	size_t i;
 
@@ -594,16 +598,14 @@ static void uris_are_taken_apart(void **state)
 		const char *path;
 		int port;
 		bool v4, v6;
-	} all[] = {
-		{ "http://127.0.0.1:8080/a/b", "127.0.0.1:8080", "/a/b", 8080, true, false },
+	} all[] = { { "http://127.0.0.1:8080/a/b", "127.0.0.1:8080", "/a/b", 8080, true, false },
 		{ "http://127.8.9.1:1/", "127.8.9.1:1", "/", 1, true, false },
 		{ "http://localhost:65535?x=/1", "localhost:65535", "/", 65535, true, true },
 		{ "http://localhost", "localhost", "/", 80, true, true },
 		{ "http://localhost:80/cb?x=1", "localhost", "/cb", 80, true, true },
 		{ "http://[::1]/cb", "[::1]", "/cb", 80, false, true },
 		{ "http://[::1]:80/cb", "[::1]", "/cb", 80, false, true },
-		{ "http://[::1]:8080/cb", "[::1]:8080", "/cb", 8080, false, true }
-	};
+		{ "http://[::1]:8080/cb", "[::1]:8080", "/cb", 8080, false, true } };
 	struct loopback_target target;
 	size_t i;
 
@@ -643,32 +645,26 @@ static void the_default_port_may_be_left_out_of_the_host_header(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		WITH_RECEIVER(a_get_is_the_callback_and_its_page_waits_for_the_result),
-		WITH_RECEIVER(the_told_length_of_the_page_is_its_length),
-		WITH_RECEIVER(a_form_post_may_come_in_pieces),
+	const struct CMUnitTest tests[] = { WITH_RECEIVER(a_get_is_the_callback_and_its_page_waits_for_the_result),
+		WITH_RECEIVER(the_told_length_of_the_page_is_its_length), WITH_RECEIVER(a_form_post_may_come_in_pieces),
 		WITH_RECEIVER(a_post_is_its_body_and_never_its_query),
 		WITH_RECEIVER(the_code_is_wiped_once_it_is_answered),
 		WITH_RECEIVER(another_callback_can_follow_one_that_failed),
 		WITH_RECEIVER(a_browser_that_goes_away_before_the_answer_does_no_harm),
 		WITH_RECEIVER(nothing_that_comes_is_a_time_out),
 		WITH_RECEIVER(everything_else_gets_a_short_answer_and_the_callback_still_comes),
-		WITH_RECEIVER(a_nul_in_the_head_is_refused),
-		WITH_RECEIVER(a_request_of_64_kib_is_read),
+		WITH_RECEIVER(a_nul_in_the_head_is_refused), WITH_RECEIVER(a_request_of_64_kib_is_read),
 		WITH_RECEIVER(a_longer_head_is_refused_and_its_answer_arrives),
 		WITH_RECEIVER(idle_connections_of_a_browser_hold_nothing_up),
 		WITH_RECEIVER(beyond_eight_connections_the_oldest_is_given_up),
 		WITH_RECEIVER(an_idle_connection_may_still_bring_the_callback),
 		cmocka_unit_test(localhost_is_listened_for_on_both_of_its_addresses),
-		cmocka_unit_test(the_ipv6_loopback_works_alone),
-		WITH_RECEIVER(only_loopback_addresses_are_listened_on),
+		cmocka_unit_test(the_ipv6_loopback_works_alone), WITH_RECEIVER(only_loopback_addresses_are_listened_on),
 		WITH_RECEIVER(a_port_that_another_process_has_is_an_error),
 		cmocka_unit_test(localhost_is_refused_if_only_one_of_its_addresses_is_free),
-		cmocka_unit_test(other_uris_do_not_suit),
-		cmocka_unit_test(a_uri_too_long_for_us_does_not_suit),
+		cmocka_unit_test(other_uris_do_not_suit), cmocka_unit_test(a_uri_too_long_for_us_does_not_suit),
 		cmocka_unit_test(uris_are_taken_apart),
-		cmocka_unit_test(the_default_port_may_be_left_out_of_the_host_header)
-	};
+		cmocka_unit_test(the_default_port_may_be_left_out_of_the_host_header) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -86,7 +86,7 @@ struct had {
 
 struct wish {
 	const char *user;
-	const char *provider;  /* NULL: "test" */
+	const char *provider; /* NULL: "test" */
 	uint32_t min_ttl_ms;
 	uint32_t deadline_ms;
 };
@@ -240,8 +240,8 @@ static inline void worker_order(struct worker *worker, worker_job job, const voi
 	free(order);
 }
 
-static inline void worker_call(struct worker *worker, worker_job job, const void *in, size_t in_len, void *out,
-	size_t out_len)
+static inline void worker_call(
+	struct worker *worker, worker_job job, const void *in, size_t in_len, void *out, size_t out_len)
 {
 	worker_order(worker, job, in, in_len);
 	worker_reply(worker, out, out_len);
@@ -309,8 +309,8 @@ static inline void job_inspect(struct th_host *host, const void *in, void *out)
 	struct inspected *inspected = out;
 
 	inspected->result = (acctlink_inspect_result)ACCTLINK_INSPECT_RESULT_INIT;
-	inspected->rc = th_inspect(host, order->user, order->institution[0] != '\0' ? order->institution : NULL,
-		&inspected->result, NULL);
+	inspected->rc = th_inspect(
+		host, order->user, order->institution[0] != '\0' ? order->institution : NULL, &inspected->result, NULL);
 }
 
 static inline void worker_inspect(struct worker *worker, const char *user, struct inspected *inspected)

@@ -403,7 +403,8 @@ static void shutdown_that_cuts_a_code_exchange_off_ends_the_flow_for_good(void *
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_callback_that_comes_to_two_processes_at_once_is_exchanged_once_and_ends_well_for_all),
+		cmocka_unit_test(
+			a_callback_that_comes_to_two_processes_at_once_is_exchanged_once_and_ends_well_for_all),
 		cmocka_unit_test(a_code_whose_process_was_killed_is_not_resent_by_another),
 		cmocka_unit_test(a_delivery_that_waits_for_a_killed_process_is_told_to_begin_again),
 		cmocka_unit_test(a_caller_that_stops_waiting_learns_the_result_by_the_same_callback),

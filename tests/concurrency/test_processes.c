@@ -199,7 +199,8 @@ static void blow(struct scene *scene, int64_t seconds)
 		struct storm_report report;
 
 		worker_reply(&scene->workers[i], &report, sizeof(report));
-		th_check(report.failures == 0, "%u of %u calls failed; one: %s", report.failures, report.calls, report.message);
+		th_check(report.failures == 0, "%u of %u calls failed; one: %s", report.failures, report.calls,
+			report.message);
 		assert_int_equal(report.ended, 0);
 		assert_int_equal(report.backwards, 0);
 		assert_true(report.calls > STORM_THREADS);
@@ -412,7 +413,8 @@ static int black_hole(int *port)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	th_check(fd >= 0 && bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, 16) == 0
-		&& getsockname(fd, (struct sockaddr *)&address, &len) == 0, "listen: %s", strerror(errno));
+			&& getsockname(fd, (struct sockaddr *)&address, &len) == 0,
+		"listen: %s", strerror(errno));
 	*port = ntohs(address.sin_port);
 	return fd;
 }
@@ -788,7 +790,8 @@ static void finish_in_order(struct scene *scene, const int order[3])
 
 static void three_consents_of_one_user_end_in_any_order_in_another_process(void **state)
 {
-	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 },
+		{ 2, 1, 0 } };
 	struct scene scene;
 	int i;
 
@@ -868,7 +871,7 @@ static int live_as_heir(void *ctx)
 
 static void assert_all_different(const struct drawn *drawn)
 {
-	const char (*all)[SECRETS][SECRET_BYTES] = &drawn->text[0][0];
+	const char(*all)[SECRETS][SECRET_BYTES] = &drawn->text[0][0];
 	int i;
 	int j;
 	int k;
@@ -943,7 +946,7 @@ static void every_call_tells_of_the_fork(struct th_host *host)
 struct orphan {
 	struct th_host *host; /* the parent's, in use */
 	bool shut_down_first;
-	int answered[2];      /* a pipe: the child has seen that the claim is alive */
+	int answered[2]; /* a pipe: the child has seen that the claim is alive */
 };
 
 static int live_beside_the_parent(void *ctx)

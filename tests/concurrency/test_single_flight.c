@@ -331,7 +331,8 @@ static void report_and_get(void *ctx, unsigned i)
 			get_bearer(reporting->host, &wish, had);
 		while (had->rc == ACCTLINK_OK && had->generation == reporting->generation && crowd_now_ms() < end);
 	}
-	th_check(th_report(reporting->host, reporting->user, NULL, reporting->generation, NULL) == ACCTLINK_OK, "report");
+	th_check(th_report(reporting->host, reporting->user, NULL, reporting->generation, NULL) == ACCTLINK_OK,
+		"report");
 	get_bearer(reporting->host, &wish, had);
 }
 
@@ -542,7 +543,8 @@ static struct th_host *host_of_two_providers(struct th_provider *slow, struct th
 	struct th_config config = { .profile = NULL };
 	struct th_host *host;
 	char *section = th_printf("other = { issuer = '%s'; ca_file = '%s'; client_id = 'test-client';"
-		" client_secret = 'test-secret'; redirect_uri = 'https://app.example/cb'; };", other->issuer, other->ca_file);
+				  " client_secret = 'test-secret'; redirect_uri = 'https://app.example/cb'; };",
+		other->issuer, other->ca_file);
 
 	config.more_providers = section;
 	host = th_host_new(slow, &config);

@@ -24,9 +24,9 @@
 
 #include "host.h"
 
-#define MINUTES(n) ((int64_t)(n) * 60 * 1000)
-#define HOURS(n) MINUTES((int64_t)(n) * 60)
-#define DAYS(n) HOURS((int64_t)(n) * 24)
+#define MINUTES(n) (INT64_C(60) * 1000 * (n))
+#define HOURS(n) MINUTES(INT64_C(60) * (n))
+#define DAYS(n) HOURS(INT64_C(24) * (n))
 
 #define expect_status(call, wanted, err) \
 	do { \
@@ -40,8 +40,8 @@
 		(long long)(wanted))
 
 #define expect_text(got, wanted) \
-	th_check((got) != NULL && strcmp(got, wanted) == 0, "%s is \"%s\", not \"%s\"", #got, (got) != NULL ? (got) : "", \
-		wanted)
+	th_check((got) != NULL && strcmp(got, wanted) == 0, "%s is \"%s\", not \"%s\"", #got, \
+		(got) != NULL ? (got) : "", wanted)
 
 /* OpenID Connect Core, 11: offline_access is granted with prompt=consent only. */
 #define ASK_CONSENT "authorize_parameters = { prompt = 'consent'; };"
@@ -130,8 +130,8 @@ static char *granted_subject(void)
 	char *subject;
 
 	th_check(count > 0, "the provider has no grant");
-	subject = th_printf("%s", json_object_get_string(json_object_object_get(
-		json_object_array_get_idx(grants, count - 1), "sub")));
+	subject = th_printf("%s",
+		json_object_get_string(json_object_object_get(json_object_array_get_idx(grants, count - 1), "sub")));
 	json_object_put(ledger);
 	return subject;
 }
@@ -368,7 +368,8 @@ static json_object *jwt_part(const char *jwt, int part)
 	for (char *at = text; *at != '\0'; at++)
 		*at = *at == '-' ? '+' : *at == '_' ? '/' : *at;
 	bytes = calloc(1, strlen(text) + 1);
-	th_check(bytes != NULL && EVP_DecodeBlock(bytes, (unsigned char *)text, (int)strlen(text)) > 0, "no base64: %s", text);
+	th_check(bytes != NULL && EVP_DecodeBlock(bytes, (unsigned char *)text, (int)strlen(text)) > 0, "no base64: %s",
+		text);
 	json = json_tokener_parse((char *)bytes);
 	th_check(json != NULL, "no JSON in a JWT: %s", (char *)bytes);
 	free(bytes);
@@ -429,16 +430,15 @@ static const struct {
 	const char *alg;
 	const char *client;
 	const char *other;
-} algs[] = {
-	{ "RS256", "rs256-client", "PS256" }, { "PS256", "ps256-client", "RS256" },
-	{ "ES256", "es256-client", "EdDSA" }, { "EdDSA", "eddsa-client", "ES256" }
-};
+} algs[] = { { "RS256", "rs256-client", "PS256" }, { "PS256", "ps256-client", "RS256" },
+	{ "ES256", "es256-client", "EdDSA" }, { "EdDSA", "eddsa-client", "ES256" } };
 
 static void id_tokens_of_all_four_algorithms_are_checked_and_served(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof(algs) / sizeof(algs[0]); i++) {
-		char *lines = th_printf("bearer = 'id_token'; id_token_signed_response_alg = '%s'; " ASK_CONSENT, algs[i].alg);
+		char *lines = th_printf(
+			"bearer = 'id_token'; id_token_signed_response_alg = '%s'; " ASK_CONSENT, algs[i].alg);
 
 		link_with_alg(algs[i].alg, algs[i].client, lines);
 		free(lines);
@@ -564,7 +564,8 @@ static void expect_client(const struct client *client, const char *endpoint)
 static void all_ways_of_client_authentication_work_from_exchange_to_revocation(void **state)
 {
 	static const struct client clients[] = {
-		{ "test-client", "test-secret", "client_secret_basic", "basic", "Basic dGVzdC1jbGllbnQ6dGVzdC1zZWNyZXQ=" },
+		{ "test-client", "test-secret", "client_secret_basic", "basic",
+			"Basic dGVzdC1jbGllbnQ6dGVzdC1zZWNyZXQ=" },
 		{ "post-client", "post-secret", "client_secret_post", "post", NULL },
 		{ "public-client", "", "none", "none", NULL },
 		/* odd%3Aid+%2F1:p%2Bq%2Fr%3As%25t%3Du+v%26w (RFC 6749, 2.3.1) */
@@ -575,8 +576,9 @@ static void all_ways_of_client_authentication_work_from_exchange_to_revocation(v
 	(void)state;
 	for (size_t i = 0; i < sizeof(clients) / sizeof(clients[0]); i++) {
 		char *lines = th_printf("token_endpoint_auth_method = '%s'; " ASK_CONSENT, clients[i].method);
-		struct th_config config = { .client_id = clients[i].id, .client_secret = clients[i].secret,
-			.provider_lines = lines };
+		struct th_config config = {
+			.client_id = clients[i].id, .client_secret = clients[i].secret, .provider_lines = lines
+		};
 		struct th_host *host = host_with(&config);
 		acctlink_unlink_result ended = ACCTLINK_UNLINK_RESULT_INIT;
 		const int before = th_count(provider, "token", NULL);
@@ -660,7 +662,8 @@ static void the_callback_may_come_as_a_query_or_as_a_form(void **state)
 			expect_text(mode, modes[i].mode);
 		else
 			th_check(mode == NULL, "response_mode is sent");
-		th_check(strstr(flow->set_cookie, modes[i].same_site) != NULL && strstr(flow->set_cookie, "Secure") != NULL,
+		th_check(strstr(flow->set_cookie, modes[i].same_site) != NULL
+				&& strstr(flow->set_cookie, "Secure") != NULL,
 			"the cookie is %s", flow->set_cookie);
 		params = th_consent(provider, flow->url);
 		expect_status(th_callback(host, "modes", params, flow->cookie, NULL, &err), ACCTLINK_OK, &err);
@@ -730,7 +733,8 @@ static void the_answer_must_name_the_server_that_was_asked(void **state)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		char *changed = with_iss(params, wrong[i]);
 
-		expect_status(th_callback(host, "issuers", changed, flow->cookie, NULL, &err), ACCTLINK_BAD_CALLBACK, &err);
+		expect_status(
+			th_callback(host, "issuers", changed, flow->cookie, NULL, &err), ACCTLINK_BAD_CALLBACK, &err);
 		free(changed);
 	}
 	expect_number(exchanges(), before);
@@ -943,26 +947,26 @@ static void a_provider_that_is_away_for_a_while_costs_nothing(void **state)
 /* For the array of the including program. */
 #define SAME_TESTS \
 	same_test(twenty_refreshes_bring_accepted_bearers_and_a_spent_token_kills_the_grant), \
-	same_test(after_a_new_consent_the_same_link_goes_on), \
-	same_test(a_restart_needs_no_refresh_and_no_consent), \
-	same_test(id_tokens_of_all_four_algorithms_are_checked_and_served), \
-	same_test(the_metadata_names_the_algorithms_if_the_config_does_not), \
-	same_test(an_algorithm_other_than_the_configured_one_makes_no_link), \
-	same_test(an_id_token_is_the_bearer_where_the_config_says_so), \
-	same_test(the_subject_and_the_granted_scope_can_be_seen), \
-	same_test(less_scope_than_was_asked_for_is_told), \
-	same_test(all_ways_of_client_authentication_work_from_exchange_to_revocation), \
-	same_test(a_wrong_secret_is_the_operators_fault_and_harms_no_link), \
-	same_test(the_callback_may_come_as_a_query_or_as_a_form), \
-	same_test(a_user_who_says_no_is_told_apart_from_a_fault), \
-	same_test(the_answer_must_name_the_server_that_was_asked), \
-	same_test(a_callback_that_comes_twice_sends_its_code_once), \
-	same_test(a_code_is_worth_nothing_without_its_verifier), \
-	same_test(every_redirect_uri_is_repeated_as_it_was_sent), \
-	same_test(an_issuer_with_another_slash_is_refused_with_both_values), \
-	same_test(after_unlinking_the_refresh_token_is_dead_at_the_provider), \
-	same_test(two_users_may_share_a_bank_login_where_each_consent_is_a_grant_of_its_own), \
-	same_test(a_provider_that_is_away_for_a_while_costs_nothing), \
-	same_test(a_refresh_token_that_was_idle_too_long_ends_the_link)
+		same_test(after_a_new_consent_the_same_link_goes_on), \
+		same_test(a_restart_needs_no_refresh_and_no_consent), \
+		same_test(id_tokens_of_all_four_algorithms_are_checked_and_served), \
+		same_test(the_metadata_names_the_algorithms_if_the_config_does_not), \
+		same_test(an_algorithm_other_than_the_configured_one_makes_no_link), \
+		same_test(an_id_token_is_the_bearer_where_the_config_says_so), \
+		same_test(the_subject_and_the_granted_scope_can_be_seen), \
+		same_test(less_scope_than_was_asked_for_is_told), \
+		same_test(all_ways_of_client_authentication_work_from_exchange_to_revocation), \
+		same_test(a_wrong_secret_is_the_operators_fault_and_harms_no_link), \
+		same_test(the_callback_may_come_as_a_query_or_as_a_form), \
+		same_test(a_user_who_says_no_is_told_apart_from_a_fault), \
+		same_test(the_answer_must_name_the_server_that_was_asked), \
+		same_test(a_callback_that_comes_twice_sends_its_code_once), \
+		same_test(a_code_is_worth_nothing_without_its_verifier), \
+		same_test(every_redirect_uri_is_repeated_as_it_was_sent), \
+		same_test(an_issuer_with_another_slash_is_refused_with_both_values), \
+		same_test(after_unlinking_the_refresh_token_is_dead_at_the_provider), \
+		same_test(two_users_may_share_a_bank_login_where_each_consent_is_a_grant_of_its_own), \
+		same_test(a_provider_that_is_away_for_a_while_costs_nothing), \
+		same_test(a_refresh_token_that_was_idle_too_long_ends_the_link)
 
 #endif

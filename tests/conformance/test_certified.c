@@ -42,10 +42,8 @@ static void a_spent_code_in_the_hands_of_a_thief_does_not_disturb_the_link(void 
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		SAME_TESTS,
-		same_test(a_spent_code_in_the_hands_of_a_thief_does_not_disturb_the_link)
-	};
+	const struct CMUnitTest tests[] = { SAME_TESTS,
+		same_test(a_spent_code_in_the_hands_of_a_thief_does_not_disturb_the_link) };
 
 	return cmocka_run_group_tests_name("certified", tests, start_provider, stop_provider);
 }

@@ -37,7 +37,7 @@ static struct proxy {
 	char *program; /* NULL: there is none */
 	struct th_tls tls;
 	char *dir;
-	char *log;    /* one line per request: client's port, request line, status */
+	char *log; /* one line per request: client's port, request line, status */
 	char *errors;
 	int port;     /* of the whole program … */
 	int listener; /* … and its socket; -1: refused */
@@ -65,14 +65,16 @@ static char *find_program(const char *name)
 /* Not blocking, since nghttpx's goodbye begins with an accept of all that wait. */
 static bool try_to_listen(void *ctx)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)proxy.port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in at = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)proxy.port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	socklen_t len = sizeof(at);
 	const int on = 1;
 	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	(void)ctx;
-	th_check(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0, "socket: %s", strerror(errno));
+	th_check(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0, "socket: %s",
+		strerror(errno));
 	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0) {
 		th_check(errno == EADDRINUSE, "bind: %s", strerror(errno));
 		close(fd);
@@ -110,10 +112,13 @@ static void spawn_proxy(char *const argv[])
 	int rc;
 
 	th_check(source >= 0 && posix_spawn_file_actions_init(&actions) == 0
-		&& posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) == 0
-		&& posix_spawn_file_actions_addopen(&actions, 1, proxy.errors, O_WRONLY | O_CREAT | O_APPEND, 0600) == 0
-		&& posix_spawn_file_actions_adddup2(&actions, 1, 2) == 0
-		&& posix_spawn_file_actions_adddup2(&actions, source, 3) == 0, "posix_spawn_file_actions");
+			&& posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) == 0
+			&& posix_spawn_file_actions_addopen(
+				   &actions, 1, proxy.errors, O_WRONLY | O_CREAT | O_APPEND, 0600)
+				== 0
+			&& posix_spawn_file_actions_adddup2(&actions, 1, 2) == 0
+			&& posix_spawn_file_actions_adddup2(&actions, source, 3) == 0,
+		"posix_spawn_file_actions");
 	rc = posix_spawn(&proxy.pid, proxy.program, &actions, NULL, argv, environment);
 	th_check(rc == 0, "start %s: %s", proxy.program, strerror(rc));
 	posix_spawn_file_actions_destroy(&actions);
@@ -192,7 +197,7 @@ static void kill_proxy(void)
 /* ---- its access log ------------------------------------------------------------------------ */
 
 struct spoken {
-	int requests;    /* whose request line holds `what` */
+	int requests; /* whose request line holds `what` */
 	int not_http2;
 	int connections; /* different ones that they came over */
 	int last_port;
@@ -294,7 +299,8 @@ static int renew(void **state)
 	if (proxy.program == NULL)
 		return 0;
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'reset_ledger':true,'set':{'rotation':'hydra','reuse_window_ms':0,"
+	th_control(provider,
+		"{'clear':true,'reset_ledger':true,'set':{'rotation':'hydra','reuse_window_ms':0,"
 		"'access_ttl':3600,'id_token_ttl':3600,'clock_offset_ms':0}}");
 	th_write_file(proxy.log, 0600, "");
 	if (proxy.listener < 0) /* a test failed */
@@ -386,7 +392,8 @@ static void expect_arrivals(const struct crowd *crowd, int wanted)
 	for (i = 0; i < crowd->count; i++) {
 		const int got = json_object_get_int(json_object_object_get(arrivals, crowd->tokens[i]));
 
-		th_check(got == wanted, "the refresh token of %s arrived %d times, not %d", crowd->users[i], got, wanted);
+		th_check(got == wanted, "the refresh token of %s arrived %d times, not %d", crowd->users[i], got,
+			wanted);
 	}
 	json_object_put(ledger);
 }
@@ -559,8 +566,8 @@ static void lose_by(const struct loss *loss)
 	expect_state(host, "ana", ACCTLINK_STATE_STALE, ACCTLINK_REASON_OUTCOME_UNKNOWN, ACCTLINK_CLAIM_UNKNOWN);
 	th_check(th_inspect(host, "ana", NULL, &seen, &err) == ACCTLINK_OK, "%s", th_error_text(&err));
 	th_check(strcmp(seen.last_error, loss->last_error) == 0
-		&& (loss->http_status == 0 || seen.last_http_status == loss->http_status), "%s: last error %s, HTTP %d", loss->what,
-		seen.last_error, (int)seen.last_http_status);
+			&& (loss->http_status == 0 || seen.last_http_status == loss->http_status),
+		"%s: last error %s, HTTP %d", loss->what, seen.last_error, (int)seen.last_http_status);
 
 	th_advance(host, provider, 5 * MINUTE_MS); /* the bearer is good still: the token is left alone */
 	get(host, "ana", AHEAD_MS, &had);
@@ -847,8 +854,7 @@ static void a_proxy_that_is_away_is_asked_again_later(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		http2_test(all_requests_of_a_links_life_are_http_2),
+	const struct CMUnitTest tests[] = { http2_test(all_requests_of_a_links_life_are_http_2),
 		http2_test(sixty_four_links_are_refreshed_at_once_over_one_connection),
 		http2_test(streams_that_the_server_refuses_cost_no_token),
 		http2_test(a_backend_that_dies_with_the_request_gets_it_once_until_it_is_needed),
@@ -856,8 +862,7 @@ int main(void)
 		http2_test(a_goaway_on_an_idle_connection_costs_nothing),
 		http2_test(a_proxy_that_is_killed_in_mid_request_leaves_every_outcome_unknown_and_sends_nothing_twice),
 		http2_test(a_connection_that_is_reset_in_mid_request_sends_nothing_twice),
-		http2_test(a_proxy_that_is_away_is_asked_again_later)
-	};
+		http2_test(a_proxy_that_is_away_is_asked_again_later) };
 
 	return cmocka_run_group_tests_name("http2", tests, start_provider, stop_provider);
 }

@@ -12,7 +12,8 @@ static enum th_kind kind_of_provider(void)
 
 static void renew(void)
 {
-	th_control(provider, "{'clear':true,'down':false,'set':{'pages':true,'habits':false,'rotation':'hydra',"
+	th_control(provider,
+		"{'clear':true,'down':false,'set':{'pages':true,'habits':false,'rotation':'hydra',"
 		"'reuse_window_ms':0,'one_grant':null,'words':null,'issuer_path':'','sub':null,'scope':null,'claims':null,"
 		"'code_ttl':60,'access_ttl':3600,'id_token_ttl':3600,'refresh_ttl':%d,'access_token':true,'id_token':'always',"
 		"'refresh_nonce':false,'alg':'RS256','iss_parameter':true,'auth':null,'token_bytes':null,'discovery':null,"
@@ -20,7 +21,8 @@ static void renew(void)
 		"'https://app.example:8443/cb'],"
 		"'clients':{'test-client':'test-secret','post-client':'post-secret','public-client':null,"
 		"'odd:id /1':'p+q/r:s%%t=u v&w','rs256-client':'test-secret','ps256-client':'test-secret',"
-		"'es256-client':'test-secret','eddsa-client':'test-secret'}}}", 30 * 86400);
+		"'es256-client':'test-secret','eddsa-client':'test-secret'}}}",
+		30 * 86400);
 }
 
 static void sign_with(const char *alg)
@@ -88,11 +90,8 @@ static void a_login_is_a_subject_and_another_login_is_another(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		SAME_TESTS,
-		same_test(a_spent_code_that_comes_back_ends_the_grant),
-		same_test(a_login_is_a_subject_and_another_login_is_another)
-	};
+	const struct CMUnitTest tests[] = { SAME_TESTS, same_test(a_spent_code_that_comes_back_ends_the_grant),
+		same_test(a_login_is_a_subject_and_another_login_is_another) };
 
 	return cmocka_run_group_tests_name("practice", tests, start_provider, stop_provider);
 }

@@ -50,7 +50,8 @@ static inline int reset_provider(void **state)
 {
 	(void)state;
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'down':false,'reset_ledger':true,'set':{'issuer_path':'','sub':null,"
+	th_control(provider,
+		"{'clear':true,'down':false,'reset_ledger':true,'set':{'issuer_path':'','sub':null,"
 		"'rotation':'hydra','reuse_window_ms':0,'code_ttl':300,'access_ttl':3600,'id_token_ttl':3600,"
 		"'refresh_ttl':0,'access_token':true,'id_token':'always','refresh_nonce':false,'alg':'RS256',"
 		"'claims':null,'scope':null,'auth':null,'clients':null,'discovery':null,'jwks_max_age':null,"

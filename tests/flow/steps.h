@@ -19,8 +19,8 @@
 
 #include "host.h"
 
-#define MINUTES(n) ((int64_t)(n) * 60 * 1000)
-#define HOURS(n) MINUTES((int64_t)(n) * 60)
+#define MINUTES(n) (INT64_C(60) * 1000 * (n))
+#define HOURS(n) MINUTES(INT64_C(60) * (n))
 
 /* ---- the provider of the program ---------------------------------------- */
 
@@ -44,7 +44,8 @@ static inline int renew_provider(void **state)
 	struct th_provider *provider = *state;
 
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'down':false,'set':{'issuer_path':'','sub':null,'rotation':'hydra',"
+	th_control(provider,
+		"{'clear':true,'down':false,'set':{'issuer_path':'','sub':null,'rotation':'hydra',"
 		"'reuse_window_ms':0,'code_ttl':300,'access_ttl':3600,'id_token_ttl':3600,'refresh_ttl':0,"
 		"'access_token':true,'id_token':'always','refresh_nonce':false,'alg':'RS256','claims':null,'scope':null,"
 		"'iss_parameter':false,'auth':null,'clients':null,'burn_code_on_401':false,'discovery':null,"
@@ -69,11 +70,9 @@ static inline int exchanges(struct th_provider *provider)
 			th_error_text(err)); \
 	} while (0)
 
-#define expect_part(text, part) \
-	th_check(strstr(text, part) != NULL, "\"%s\" is not in: %s", part, text)
+#define expect_part(text, part) th_check(strstr(text, part) != NULL, "\"%s\" is not in: %s", part, text)
 
-#define expect_no_part(text, part) \
-	th_check(strstr(text, part) == NULL, "\"%s\" is in: %s", part, text)
+#define expect_no_part(text, part) th_check(strstr(text, part) == NULL, "\"%s\" is in: %s", part, text)
 
 #define expect_text(got, wanted) \
 	th_check((got) != NULL && strcmp(got, wanted) == 0, "\"%s\" instead of \"%s\"", got, wanted)
@@ -96,8 +95,8 @@ static inline bool not_linked(struct th_host *host, const char *user, const char
 /* ---- hosts and flows -------------------------------------------------------- */
 
 /* Another config at the place of the host's own. */
-static inline void rewrite_config(struct th_host *host, const struct th_provider *provider,
-	const struct th_config *config)
+static inline void rewrite_config(
+	struct th_host *host, const struct th_provider *provider, const struct th_config *config)
 {
 	char *dir = th_printf("%.*s", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
 
@@ -105,8 +104,8 @@ static inline void rewrite_config(struct th_host *host, const struct th_provider
 	free(dir);
 }
 
-static inline acctlink_status begin_with(struct th_host *host, acctlink_begin_args *args, struct th_flow *flow,
-	acctlink_error *err)
+static inline acctlink_status begin_with(
+	struct th_host *host, acctlink_begin_args *args, struct th_flow *flow, acctlink_error *err)
 {
 	acctlink_begin_result result = ACCTLINK_BEGIN_RESULT_INIT;
 	acctlink_status rc;
@@ -117,7 +116,8 @@ static inline acctlink_status begin_with(struct th_host *host, acctlink_begin_ar
 	result.set_cookie = (acctlink_out){ flow->set_cookie, sizeof(flow->set_cookie), 0 };
 	rc = host->api.begin(host->handle, args, &result, err);
 	if (rc == ACCTLINK_OK)
-		snprintf(flow->cookie, sizeof(flow->cookie), "%.*s", (int)strcspn(flow->set_cookie, ";"), flow->set_cookie);
+		snprintf(flow->cookie, sizeof(flow->cookie), "%.*s", (int)strcspn(flow->set_cookie, ";"),
+			flow->set_cookie);
 	return rc;
 }
 
@@ -127,8 +127,8 @@ struct consent {
 	char *params;
 };
 
-static inline void begin_consent(struct consent *consent, struct th_host *host, const char *user,
-	const char *institution)
+static inline void begin_consent(
+	struct consent *consent, struct th_host *host, const char *user, const char *institution)
 {
 	acctlink_error err = { 0 };
 
@@ -141,8 +141,8 @@ static inline void give_consent(struct consent *consent, struct th_provider *pro
 	consent->params = th_consent(provider, consent->flow.url);
 }
 
-static inline struct consent *consent_new(struct th_host *host, struct th_provider *provider, const char *user,
-	const char *institution)
+static inline struct consent *consent_new(
+	struct th_host *host, struct th_provider *provider, const char *user, const char *institution)
 {
 	struct consent *consent = calloc(1, sizeof(*consent));
 
@@ -171,16 +171,17 @@ static inline acctlink_status return_with(struct consent *consent, struct th_hos
 /* One number out of the host's store. */
 static inline int64_t stored_number(const struct th_host *host, const char *sql)
 {
-	char *path = th_printf("%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path),
-		host->config_path);
+	char *path = th_printf(
+		"%.*s/store.db", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path);
 	sqlite3_stmt *statement = NULL;
 	sqlite3 *db = NULL;
 	int64_t number;
 
 	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK
-		&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK
-		&& sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK
-		&& sqlite3_step(statement) == SQLITE_ROW, "%s: %s", sql, sqlite3_errmsg(db));
+			&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK
+			&& sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK
+			&& sqlite3_step(statement) == SQLITE_ROW,
+		"%s: %s", sql, sqlite3_errmsg(db));
 	number = sqlite3_column_int64(statement, 0);
 	sqlite3_finalize(statement);
 	sqlite3_close(db);

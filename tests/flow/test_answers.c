@@ -19,9 +19,8 @@ static const struct passing {
 	acctlink_status end; /* when no bearer is left */
 	int http_status;
 	const char *last_error;
-} passings[] = {
-	{ "500", SCRIPTED, "{'status':500,'body':'oops'}", ACCTLINK_REASON_OUTCOME_UNKNOWN, ACCTLINK_PROVIDER_DOWN, 500,
-		"http_500" },
+} passings[] = { { "500", SCRIPTED, "{'status':500,'body':'oops'}", ACCTLINK_REASON_OUTCOME_UNKNOWN,
+			 ACCTLINK_PROVIDER_DOWN, 500, "http_500" },
 	{ "500 with an OAuth error", SCRIPTED, "{'status':500,'json':{'error':'invalid_request'}}",
 		ACCTLINK_REASON_OUTCOME_UNKNOWN, ACCTLINK_PROVIDER_DOWN, 500, "invalid_request" },
 	{ "500 with invalid_grant", SCRIPTED, "{'status':500,'json':{'error':'invalid_grant'}}",
@@ -30,8 +29,8 @@ static const struct passing {
 		ACCTLINK_REASON_OUTCOME_UNKNOWN, ACCTLINK_PROVIDER_DOWN, 502, "http_502" },
 	{ "503 with Retry-After", SCRIPTED, "{'status':503,'headers':{'retry-after':'30'},'body':'busy'}",
 		ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN, 503, "http_503" },
-	{ "429", SCRIPTED, "{'status':429,'body':'slow down'}", ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN, 429,
-		"http_429" },
+	{ "429", SCRIPTED, "{'status':429,'body':'slow down'}", ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN,
+		429, "http_429" },
 	{ "429 with invalid_grant", SCRIPTED, "{'status':429,'json':{'error':'invalid_grant'}}",
 		ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN, 429, "invalid_grant" },
 	{ "403 with a challenge page", SCRIPTED,
@@ -39,8 +38,8 @@ static const struct passing {
 		ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN, 403, "http_403" },
 	{ "401 with an empty body", SCRIPTED, "{'status':401,'body':''}", ACCTLINK_REASON_PROVIDER_DOWN,
 		ACCTLINK_PROVIDER_DOWN, 401, "http_401" },
-	{ "404", SCRIPTED, "{'status':404,'body':'no such page'}", ACCTLINK_REASON_PROVIDER_DOWN, ACCTLINK_PROVIDER_DOWN,
-		404, "http_404" },
+	{ "404", SCRIPTED, "{'status':404,'body':'no such page'}", ACCTLINK_REASON_PROVIDER_DOWN,
+		ACCTLINK_PROVIDER_DOWN, 404, "http_404" },
 	{ "200 with an empty body", SCRIPTED, "{'status':200,'body':''}", ACCTLINK_REASON_OUTCOME_UNKNOWN,
 		ACCTLINK_PROVIDER_DOWN, 200, "empty_answer" },
 	{ "200 with a page", SCRIPTED, "{'status':200,'content_type':'text/html','body':'<html>log in</html>'}",
@@ -55,8 +54,7 @@ static const struct passing {
 	{ "401 invalid_client", WRONG_SECRET, NULL, ACCTLINK_REASON_CLIENT_REFUSED, ACCTLINK_CLIENT_REFUSED, 401,
 		"invalid_client" },
 	{ "400 unauthorized_client", SCRIPTED, "{'status':400,'json':{'error':'unauthorized_client'}}",
-		ACCTLINK_REASON_CLIENT_REFUSED, ACCTLINK_CLIENT_REFUSED, 400, "unauthorized_client" }
-};
+		ACCTLINK_REASON_CLIENT_REFUSED, ACCTLINK_CLIENT_REFUSED, 400, "unauthorized_client" } };
 enum { PASSINGS = sizeof(passings) / sizeof(passings[0]) };
 
 /* Without discovery, so that a fault meets the refresh itself. */
@@ -68,9 +66,12 @@ struct fixed {
 
 static struct fixed fixed_host(void)
 {
-	struct fixed fixed = { .lines = th_printf("discovery = false; authorization_endpoint = '%s/auth';"
-		"token_endpoint = '%s/token'; revocation_endpoint = '%s/revoke'; jwks_uri = '%s/jwks';", provider->issuer,
-		provider->issuer, provider->issuer, provider->issuer) };
+	struct fixed fixed = {
+		.lines = th_printf(
+			"discovery = false; authorization_endpoint = '%s/auth';"
+			"token_endpoint = '%s/token'; revocation_endpoint = '%s/revoke'; jwks_uri = '%s/jwks';",
+			provider->issuer, provider->issuer, provider->issuer, provider->issuer)
+	};
 
 	fixed.config.provider_lines = fixed.lines;
 	fixed.host = th_host_new(provider, &fixed.config);
@@ -90,9 +91,7 @@ static void break_it(const struct fixed *fixed, const struct passing *passing)
 	char *dir;
 
 	switch (passing->fault) {
-	case SCRIPTED:
-		th_script(provider, "token", "refresh_token", -1, "%s", passing->script);
-		return;
+	case SCRIPTED: th_script(provider, "token", "refresh_token", -1, "%s", passing->script); return;
 	case UNTRUSTED:
 		dir = th_temp_dir();
 		th_tls_make(&tls, dir);
@@ -101,11 +100,8 @@ static void break_it(const struct fixed *fixed, const struct passing *passing)
 		th_tls_clear(&tls);
 		free(dir);
 		return;
-	case REFUSED_CONNECTION:
-		th_provider_down(provider, true);
-		return;
-	default:
-		th_control(provider, "{'set':{'clients':{'test-client':'another secret'}}}");
+	case REFUSED_CONNECTION: th_provider_down(provider, true); return;
+	default: th_control(provider, "{'set':{'clients':{'test-client':'another secret'}}}");
 	}
 }
 
@@ -135,9 +131,10 @@ static void fail_in_time(const struct fixed *fixed, const struct passing *passin
 	same(passing->what, seen.last_http_status, passing->http_status);
 	same(passing->what, seen.failures, 1);
 	same(passing->what, seen.generation, 1);
-	same(passing->what, seen.claim, passing->reason == ACCTLINK_REASON_OUTCOME_UNKNOWN ? ACCTLINK_CLAIM_UNKNOWN
-		: ACCTLINK_CLAIM_NONE);
-	th_check(strcmp(seen.last_error, passing->last_error) == 0, "%s: last_error is %s", passing->what, seen.last_error);
+	same(passing->what, seen.claim,
+		passing->reason == ACCTLINK_REASON_OUTCOME_UNKNOWN ? ACCTLINK_CLAIM_UNKNOWN : ACCTLINK_CLAIM_NONE);
+	th_check(strcmp(seen.last_error, passing->last_error) == 0, "%s: last_error is %s", passing->what,
+		seen.last_error);
 	same(passing->what, events(host, "STALE", "ana"), 1);
 	same(passing->what, refreshes(), passing->http_status != 0);
 	th_host_restart(host);
@@ -199,8 +196,9 @@ static void a_fault_that_outlasts_the_bearer_is_told_and_ends_no_link(void **sta
 		same(passing->what, err.http_status, passing->http_status);
 		th_check(strcmp(err.provider_code, passing->last_error) == 0, "%s: provider_code is %s", passing->what,
 			err.provider_code);
-		same(passing->what, denied(fixed.host, "ana", &err), passing->end == ACCTLINK_BAD_PROVIDER
-			? ACCTLINK_PROVIDER_DOWN : passing->end); /* this one was not sent: it waits */
+		same(passing->what, denied(fixed.host, "ana", &err),
+			passing->end == ACCTLINK_BAD_PROVIDER ? ACCTLINK_PROVIDER_DOWN
+							      : passing->end); /* this one was not sent: it waits */
 		th_check(err.retry_after_ms > 0, "%s: the error does not tell when to try again", passing->what);
 		same(passing->what, look(fixed.host, "ana").state, ACCTLINK_STATE_STALE);
 		repair_it(&fixed, passing);
@@ -277,7 +275,8 @@ static void an_hour_of_invalid_client_harms_no_link(void **state)
 	for (i = 0; i < links; i++) { /* every other one lives for two hours */
 		char *user = user_name(i);
 
-		th_control(provider, "{'set':{'access_ttl':%d,'id_token_ttl':%d}}", i % 2 ? 7200 : 600, i % 2 ? 7200 : 600);
+		th_control(provider, "{'set':{'access_ttl':%d,'id_token_ttl':%d}}", i % 2 ? 7200 : 600,
+			i % 2 ? 7200 : 600);
 		th_must_link(host, provider, user, NULL, NULL);
 		free(user);
 	}
@@ -346,8 +345,8 @@ static void more_than_twenty_refusals_in_a_row_stop_refreshing(void **state)
 		same(user, denied(host, user, &err), i < FUSE ? ACCTLINK_RELINK_REQUIRED : ACCTLINK_PROVIDER_DOWN);
 		free(user);
 	}
-	th_check(strstr(err.message, "in a row") != NULL && err.retry_after_ms > 0, "the error does not tell of the fuse: %s",
-		err.message);
+	th_check(strstr(err.message, "in a row") != NULL && err.retry_after_ms > 0,
+		"the error does not tell of the fuse: %s", err.message);
 	same("fuse", refreshes(), FUSE + 1);
 	same("fuse", events(host, "RELINK_REQUIRED", NULL), FUSE);
 	same("alarm", th_lines_count(host->logs, "refreshing is stopped"), 1);
@@ -413,26 +412,20 @@ static void refusals_with_a_success_between_them_do_not_stop_refreshing(void **s
 static const struct dress {
 	const char *what;
 	const char *script;
-} dresses[] = {
-	{ "text/plain", "{'content_type':'text/plain; charset=utf-8'}" },
-	{ "text/html", "{'content_type':'text/html'}" },
-	{ "no content type", "{'no_content_type':true}" },
-	{ "a byte-order mark", "{'bom':true}" },
-	{ "a newline at the end", "{'suffix':'\\n'}" },
-	{ "blank lines at the end", "{'suffix':'\\r\\n\\r\\n  '}" },
-	{ "a form that says so", "{'form':true}" },
+} dresses[] = { { "text/plain", "{'content_type':'text/plain; charset=utf-8'}" },
+	{ "text/html", "{'content_type':'text/html'}" }, { "no content type", "{'no_content_type':true}" },
+	{ "a byte-order mark", "{'bom':true}" }, { "a newline at the end", "{'suffix':'\\n'}" },
+	{ "blank lines at the end", "{'suffix':'\\r\\n\\r\\n  '}" }, { "a form that says so", "{'form':true}" },
 	{ "a form that says it is text", "{'form':true,'content_type':'text/plain'}" },
 	{ "a connection cut after the last brace", "{'cut':'after_body'}" },
 	{ "a connection reset after the last brace", "{'cut':'after_body','reset':true}" },
-	{ "byte by byte", "{'drip':{'bytes':100,'every_ms':1}}" },
-	{ "201", "{'status':201,'spend':true}" },
-	{ "no token_type", "{'set':{'token_type':null}}" },
-	{ "another token_type", "{'set':{'token_type':'BEARER'}}" },
+	{ "byte by byte", "{'drip':{'bytes':100,'every_ms':1}}" }, { "201", "{'status':201,'spend':true}" },
+	{ "no token_type", "{'set':{'token_type':null}}" }, { "another token_type", "{'set':{'token_type':'BEARER'}}" },
 	{ "no scope", "{'set':{'scope':null}}" },
 	{ "more members", "{'set':{'x':{'y':[1,2,{'error':'no'}]},'error':null}}" },
-	{ "error null", "{'spend':true,'body':'{\\'error\\':null,\\'access_token\\':\\'{{access_token}}\\',"
-		"\\'refresh_token\\':\\'{{refresh_token}}\\',\\'expires_in\\':3600}'}" }
-};
+	{ "error null",
+		"{'spend':true,'body':'{\\'error\\':null,\\'access_token\\':\\'{{access_token}}\\',"
+		"\\'refresh_token\\':\\'{{refresh_token}}\\',\\'expires_in\\':3600}'}" } };
 
 static void a_readable_set_is_kept_in_whatever_dress(void **state)
 {
@@ -470,16 +463,20 @@ static const struct disguise {
 	const char *what;
 	const char *script;
 	const char *code;
-} disguises[] = {
-	{ "200 with an error", "{'status':200,'json':{'error':'bad_refresh_token','error_description':'x'}}",
-		"bad_refresh_token" },
-	{ "200 with an error as access_token", "{'status':200,'json':{'access_token':'error: no such user',"
-		"'refresh_token':'','expires_in':0,'error':'error: no such user'}}", "error: no such user" },
-	{ "200 with an error beside a whole set", "{'status':200,'json':{'access_token':'at-false','refresh_token':'rt-false',"
-		"'expires_in':3600,'error':'temporarily_odd'}}", "temporarily_odd" },
-	{ "200 with an error as a form", "{'status':200,'content_type':'application/x-www-form-urlencoded',"
-		"'body':'error=bad_refresh_token&error_description=x'}", "bad_refresh_token" }
-};
+} disguises[] = { { "200 with an error", "{'status':200,'json':{'error':'bad_refresh_token','error_description':'x'}}",
+			  "bad_refresh_token" },
+	{ "200 with an error as access_token",
+		"{'status':200,'json':{'access_token':'error: no such user',"
+		"'refresh_token':'','expires_in':0,'error':'error: no such user'}}",
+		"error: no such user" },
+	{ "200 with an error beside a whole set",
+		"{'status':200,'json':{'access_token':'at-false','refresh_token':'rt-false',"
+		"'expires_in':3600,'error':'temporarily_odd'}}",
+		"temporarily_odd" },
+	{ "200 with an error as a form",
+		"{'status':200,'content_type':'application/x-www-form-urlencoded',"
+		"'body':'error=bad_refresh_token&error_description=x'}",
+		"bad_refresh_token" } };
 
 static void an_error_inside_a_200_is_a_failure(void **state)
 {
@@ -525,7 +522,8 @@ static void a_json_error_counts_whatever_its_content_type(void **state)
 		host = th_host_new(provider, NULL);
 		th_must_link(host, provider, "ana", NULL, NULL);
 		th_advance(host, provider, HOUR_MS + 1000);
-		th_script(provider, "token", "refresh_token", 1, "{'status':400,%s,'json':{'error':'invalid_grant'}}", types[i]);
+		th_script(provider, "token", "refresh_token", 1, "{'status':400,%s,'json':{'error':'invalid_grant'}}",
+			types[i]);
 		same(types[i], denied(host, "ana", NULL), ACCTLINK_RELINK_REQUIRED);
 		state_is(host, "ana", ACCTLINK_STATE_RELINK_REQUIRED, ACCTLINK_REASON_REVOKED, 1);
 		th_host_free(&host);
@@ -561,11 +559,9 @@ static void json_is_always_asked_for(void **state)
 static const struct shape {
 	const char *shape;
 	int64_t usable;
-} shapes[] = {
-	{ "3600", 3600 }, { "\\'3600\\'", 3600 }, { "\\' 3600 \\'", 3600 }, { "null", 0 }, { NULL, 0 }, { "0", 0 },
-	{ "-3600", 0 }, { "\\'soon\\'", 0 }, { "true", 0 }, { "\\'\\'", 0 }, { "[3600]", 0 }, { "{}", 0 },
-	{ "99999999999999999999", 3653 * (int64_t)86400 }
-};
+} shapes[] = { { "3600", 3600 }, { "\\'3600\\'", 3600 }, { "\\' 3600 \\'", 3600 }, { "null", 0 }, { NULL, 0 },
+	{ "0", 0 }, { "-3600", 0 }, { "\\'soon\\'", 0 }, { "true", 0 }, { "\\'\\'", 0 }, { "[3600]", 0 }, { "{}", 0 },
+	{ "99999999999999999999", 3653 * (int64_t)86400 } };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
 /* Whether the bearer tells its own end, and when that is. */
@@ -573,11 +569,8 @@ static const struct kind {
 	const char *what;
 	const char *config;
 	int64_t exp; /* seconds from now; 0: it does not tell */
-} kinds[] = {
-	{ "opaque", "bearer = 'access_token';", 0 },
-	{ "ends sooner", "bearer = 'id_token';", 1800 },
-	{ "ends later", "bearer = 'id_token';", 7200 }
-};
+} kinds[] = { { "opaque", "bearer = 'access_token';", 0 }, { "ends sooner", "bearer = 'id_token';", 1800 },
+	{ "ends later", "bearer = 'id_token';", 7200 } };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 struct row {
@@ -591,12 +584,14 @@ struct row {
 
 static void script_shape(const struct row *row)
 {
-	char *member = row->shape->shape != NULL ? th_printf(",\\'expires_in\\':%s", row->shape->shape) : th_printf("%s", "");
+	char *member = row->shape->shape != NULL ? th_printf(",\\'expires_in\\':%s", row->shape->shape)
+						 : th_printf("%s", "");
 
 	th_control(provider, "{'set':{'id_token_ttl':%lld}}", (long long)(row->kind->exp != 0 ? row->kind->exp : 3600));
 	th_script(provider, "token", row->refresh ? "refresh_token" : "authorization_code", 1,
 		"{'body':'{\\'access_token\\':\\'{{access_token}}\\',\\'id_token\\':\\'{{id_token}}\\',"
-		"\\'refresh_token\\':\\'{{refresh_token}}\\',\\'token_type\\':\\'bearer\\'%s}'}", member);
+		"\\'refresh_token\\':\\'{{refresh_token}}\\',\\'token_type\\':\\'bearer\\'%s}'}",
+		member);
 	free(member);
 }
 
@@ -618,7 +613,8 @@ static void check_row(struct th_host *host, struct row *row)
 	acctlink_bearer_info info = ACCTLINK_BEARER_INFO_INIT;
 	const int64_t before = th_clock_wall_ms(host->clock);
 	acctlink_error err = { 0 };
-	char *what = th_printf("%s, expires_in %s", row->user, row->shape->shape != NULL ? row->shape->shape : "missing");
+	char *what = th_printf(
+		"%s, expires_in %s", row->user, row->shape->shape != NULL ? row->shape->shape : "missing");
 	char *bearer = NULL;
 
 	script_shape(row);
@@ -629,7 +625,7 @@ static void check_row(struct th_host *host, struct row *row)
 	same(what, info.generation, row->generation);
 	th_check((row->kind->exp != 0) == (jwt_time(bearer, "exp") != 0), "%s: another kind of bearer", what);
 	th_check(info.expires_at_ms >= wanted_end(row, before, bearer)
-		&& info.expires_at_ms <= wanted_end(row, th_clock_wall_ms(host->clock), bearer),
+			&& info.expires_at_ms <= wanted_end(row, th_clock_wall_ms(host->clock), bearer),
 		"%s: it ends %lld ms after the call", what, (long long)(info.expires_at_ms - before));
 	free(bearer);
 	free(what);
@@ -641,7 +637,8 @@ static void make_rows(struct row rows[2 * SHAPES], const struct kind *kind, stru
 
 	for (i = 0; i < 2 * SHAPES; i++) {
 		rows[i] = (struct row){ .kind = kind, .shape = &shapes[i / 2], .refresh = i % 2 == 0 };
-		rows[i].user = th_printf("%s at the %s %u", kind->what, rows[i].refresh ? "refresh" : "exchange", i / 2);
+		rows[i].user = th_printf(
+			"%s at the %s %u", kind->what, rows[i].refresh ? "refresh" : "exchange", i / 2);
 		if (!rows[i].refresh)
 			continue;
 		rows[i].grant = th_grant_count(provider);
@@ -730,14 +727,14 @@ static void a_bearer_that_has_ended_when_it_comes_is_not_served_and_makes_no_loo
 		host = th_host_new(provider, &config);
 		th_must_link(host, provider, "ana", NULL, NULL);
 		th_advance(host, provider, HOUR_MS + 1000);
-		th_script(provider, "token", "refresh_token", -1, "{'set':{'expires_in':%s},'id_token':{'claims_in':{'exp':-10}}}",
-			lifetimes[i]);
+		th_script(provider, "token", "refresh_token", -1,
+			"{'set':{'expires_in':%s},'id_token':{'claims_in':{'exp':-10}}}", lifetimes[i]);
 		for (second = 0; second < 600; second += 4) {
 			same(lifetimes[i], denied(host, "ana", NULL), ACCTLINK_PROVIDER_DOWN);
 			th_advance(host, provider, 4000);
 		}
-		th_check(refreshes() >= 40 && refreshes() <= 60, "expires_in %s: %d requests in ten minutes", lifetimes[i],
-			refreshes());
+		th_check(refreshes() >= 40 && refreshes() <= 60, "expires_in %s: %d requests in ten minutes",
+			lifetimes[i], refreshes());
 		same(lifetimes[i], th_max_arrivals(provider), 1);
 		th_unscript(provider);
 		th_advance(host, provider, MINUTE_MS);
@@ -792,8 +789,9 @@ static void keep_pause(const char *what, int status, const char *retry_after, in
 	host = th_host_new(provider, NULL);
 	th_must_link(host, provider, "ana", NULL, NULL);
 	th_advance(host, provider, HOUR_MS + 1000);
-	th_script(provider, "token", "refresh_token", 1, "{'status':%d,'headers':{'retry-after':%s%s%s},'body':'busy'}", status,
-		retry_after != NULL ? "'" : "", retry_after != NULL ? retry_after : "null", retry_after != NULL ? "'" : "");
+	th_script(provider, "token", "refresh_token", 1, "{'status':%d,'headers':{'retry-after':%s%s%s},'body':'busy'}",
+		status, retry_after != NULL ? "'" : "", retry_after != NULL ? retry_after : "null",
+		retry_after != NULL ? "'" : "");
 	same(what, denied(host, "ana", &err), ACCTLINK_PROVIDER_DOWN);
 	seen = look(host, "ana");
 	pause = seen.next_refresh_at_ms - th_clock_wall_ms(host->clock);
@@ -804,8 +802,8 @@ static void keep_pause(const char *what, int status, const char *retry_after, in
 		advance_past(host, seen.next_refresh_at_ms, -700);
 		th_host_restart(host);
 		same(what, denied(host, "ana", &err), ACCTLINK_PROVIDER_DOWN);
-		th_check(err.retry_after_ms > 0 && err.retry_after_ms <= 700, "%s: retry_after_ms is %lld at the end", what,
-			(long long)err.retry_after_ms);
+		th_check(err.retry_after_ms > 0 && err.retry_after_ms <= 700, "%s: retry_after_ms is %lld at the end",
+			what, (long long)err.retry_after_ms);
 		same(what, refreshes(), 1);
 	}
 	advance_past(host, seen.next_refresh_at_ms, 1);
@@ -885,12 +883,13 @@ enum { STATUSES = 5, TARGETS = 4, REDIRECTS = STATUSES * TARGETS };
 struct traps {
 	struct th_provider *elsewhere; /* trusted, so that TLS would not save anybody */
 	struct th_provider *plain;
-	char *targets[TARGETS];        /* without the query */
+	char *targets[TARGETS]; /* without the query */
 };
 
 static struct traps traps_new(void)
 {
-	struct traps traps = { th_provider_start(TH_PRACTICE, NULL), th_provider_start(TH_PRACTICE_PLAIN, NULL), { NULL } };
+	struct traps traps = { th_provider_start(TH_PRACTICE, NULL), th_provider_start(TH_PRACTICE_PLAIN, NULL),
+		{ NULL } };
 
 	traps.targets[0] = th_printf("%s/trap", provider->issuer);
 	traps.targets[1] = th_printf("%s/trap", traps.elsewhere->issuer);
@@ -928,7 +927,8 @@ static void traps_are_silent(const struct traps *traps, const char *what)
 static void set_redirect(const struct traps *traps, const char *endpoint, unsigned i)
 {
 	th_unscript(provider);
-	th_script(provider, endpoint, NULL, -1, "{'spend':true,'redirect':{'status':%d,'location':'%s?leak=secret-part'}}",
+	th_script(provider, endpoint, NULL, -1,
+		"{'spend':true,'redirect':{'status':%d,'location':'%s?leak=secret-part'}}",
 		redirect_statuses[i % STATUSES], traps->targets[i / STATUSES]);
 }
 
@@ -1066,8 +1066,7 @@ static void redirected_keys_are_not_fetched_and_the_set_is_kept(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		refresh_test(a_passing_fault_leaves_the_bearer_and_heals_by_itself),
+	const struct CMUnitTest tests[] = { refresh_test(a_passing_fault_leaves_the_bearer_and_heals_by_itself),
 		refresh_test(a_fault_that_outlasts_the_bearer_is_told_and_ends_no_link),
 		refresh_test(metadata_that_cannot_be_fetched_costs_no_link),
 		refresh_test(invalid_grant_ends_the_link_and_leaves_the_bearer),
@@ -1076,8 +1075,7 @@ int main(void)
 		refresh_test(refusals_with_a_success_between_them_do_not_stop_refreshing),
 		refresh_test(a_readable_set_is_kept_in_whatever_dress),
 		refresh_test(an_error_inside_a_200_is_a_failure),
-		refresh_test(a_json_error_counts_whatever_its_content_type),
-		refresh_test(json_is_always_asked_for),
+		refresh_test(a_json_error_counts_whatever_its_content_type), refresh_test(json_is_always_asked_for),
 		refresh_test(a_lifetime_of_any_shape_gives_a_bearer_its_end),
 		refresh_test(the_log_tells_which_lifetime_is_taken),
 		refresh_test(a_bearer_that_has_ended_when_it_comes_is_not_served_and_makes_no_loop),
@@ -1087,8 +1085,7 @@ int main(void)
 		refresh_test(a_redirected_refresh_follows_nothing_and_counts_as_sent),
 		refresh_test(a_redirected_revocation_follows_nothing_and_stays_pending),
 		refresh_test(redirected_metadata_is_an_error_that_names_the_target),
-		refresh_test(redirected_keys_are_not_fetched_and_the_set_is_kept)
-	};
+		refresh_test(redirected_keys_are_not_fetched_and_the_set_is_kept) };
 
 	return cmocka_run_group_tests_name("answers", tests, start_provider, stop_provider);
 }

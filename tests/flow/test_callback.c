@@ -172,7 +172,8 @@ static void finish_in_order(struct th_host *host, struct th_provider *provider, 
 
 static void three_consents_of_one_user_end_well_in_every_order(void **state)
 {
-	static const unsigned orders[][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	static const unsigned orders[][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 },
+		{ 2, 1, 0 } };
 	const struct th_config config = { .provider_lines = connector };
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &config);
@@ -213,7 +214,8 @@ static int finish_in_child(void *ctx)
 	struct th_host *host = th_host_open(relay->config_path, relay->clock);
 	acctlink_error err = { 0 };
 
-	expect_status(th_callback(host, "ana", relay->params, relay->flow.cookie, &relay->result, &err), ACCTLINK_OK, &err);
+	expect_status(
+		th_callback(host, "ana", relay->params, relay->flow.cookie, &relay->result, &err), ACCTLINK_OK, &err);
 	expect_events(host, "LINKED user=ana", 1);
 	th_host_free(&host);
 	return 0;
@@ -381,8 +383,10 @@ static void one_user_can_not_pile_up_flows(void **state)
 
 static void a_flow_of_a_provider_that_is_gone_waits_for_its_return(void **state)
 {
-	const struct th_config other = { .more_providers = "other = { issuer = 'https://login.bank.example'; "
-		"client_id = 'x'; client_secret = 'y'; redirect_uri = 'https://app.example/cb'; };" };
+	const struct th_config other = {
+		.more_providers = "other = { issuer = 'https://login.bank.example'; "
+				  "client_id = 'x'; client_secret = 'y'; redirect_uri = 'https://app.example/cb'; };"
+	};
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, NULL);
 	struct consent *consent = consent_new(host, provider, "ana", NULL);
@@ -596,8 +600,8 @@ static const struct denial denials[] = {
 	{ "something_new", ACCTLINK_FLOW_FAILED, "FLOW_FAILED" },
 };
 
-static void expect_denial(struct th_host *host, struct th_provider *provider, const struct denial *denial,
-	const char *user)
+static void expect_denial(
+	struct th_host *host, struct th_provider *provider, const struct denial *denial, const char *user)
 {
 	struct consent *consent = calloc(1, sizeof(*consent));
 	char *event = th_printf("%s user=%s provider=test institution= link= state=0 reason=0 epoch=0 generation=0",
@@ -607,7 +611,8 @@ static void expect_denial(struct th_host *host, struct th_provider *provider, co
 
 	assert_non_null(consent);
 	begin_consent(consent, host, user, NULL);
-	th_script(provider, "auth", NULL, 1, "{'error':'%s','error_description':'In words of the bank.'}", denial->error);
+	th_script(
+		provider, "auth", NULL, 1, "{'error':'%s','error_description':'In words of the bank.'}", denial->error);
 	give_consent(consent, provider);
 	assert_null(strstr(consent->params, "code="));
 	expect_status(return_with(consent, host, user, NULL, &err), denial->status, &err);
@@ -793,8 +798,7 @@ struct length {
 static const struct length lengths[] = {
 	{ "state=%S&code=", 16384, "", ACCTLINK_FLOW_FAILED }, /* sent, and no code of the provider's */
 	{ "state=%S&code=", 16385, "", ACCTLINK_BAD_CALLBACK },
-	{ "code=%C&state=", 512, "", ACCTLINK_FOREIGN_CALLBACK },
-	{ "code=%C&state=", 513, "", ACCTLINK_BAD_CALLBACK },
+	{ "code=%C&state=", 512, "", ACCTLINK_FOREIGN_CALLBACK }, { "code=%C&state=", 513, "", ACCTLINK_BAD_CALLBACK },
 	{ "state=%S&error=", 129, "", ACCTLINK_BAD_CALLBACK },
 	/* a text for people, too long or broken, must not hide what happened */
 	{ "state=%S&error=access_denied&error_description=", 2049, "", ACCTLINK_DENIED },
@@ -825,8 +829,8 @@ static void over_long_parameters_are_refused_within_stated_bounds(void **state)
 		pattern = th_printf("%s%s%s", lengths[i].before, filler, lengths[i].after);
 		params = fill_in(pattern, code, consent->flow.state);
 		rc = th_callback(host, "ana", params, consent->flow.cookie, NULL, &err);
-		th_check(rc == lengths[i].status, "%s with %zu bytes: %d %s", lengths[i].before, lengths[i].len, (int)rc,
-			th_error_text(&err));
+		th_check(rc == lengths[i].status, "%s with %zu bytes: %d %s", lengths[i].before, lengths[i].len,
+			(int)rc, th_error_text(&err));
 		if (rc == ACCTLINK_BAD_CALLBACK)
 			expect_status(return_with(consent, host, "ana", NULL, &err), ACCTLINK_OK, &err);
 		free(params);
@@ -947,7 +951,8 @@ static char *with_iss(const char *params, const char *iss)
 	const char *rest = at != NULL ? at + 1 + strcspn(at + 1, "&") : "";
 	const int len = at != NULL ? (int)(at - params) : (int)strlen(params);
 
-	return iss == NULL ? th_printf("%.*s%s", len, params, rest) : th_printf("%.*s%s&iss=%s", len, params, rest, iss);
+	return iss == NULL ? th_printf("%.*s%s", len, params, rest)
+			   : th_printf("%.*s%s&iss=%s", len, params, rest, iss);
 }
 
 static void expect_iss_refused(struct th_host *host, const struct consent *consent, const char *iss)
@@ -1040,8 +1045,7 @@ int main(void)
 		consent_test(three_consents_of_one_user_end_well_in_every_order),
 		consent_test(a_consent_begun_in_one_process_ends_in_another_after_fourteen_minutes),
 		consent_test(a_late_callback_is_told_so_and_sends_nothing),
-		consent_test(the_last_second_of_a_consent_counts),
-		consent_test(old_flows_are_swept_from_the_store),
+		consent_test(the_last_second_of_a_consent_counts), consent_test(old_flows_are_swept_from_the_store),
 		consent_test(one_user_can_not_pile_up_flows),
 		consent_test(a_flow_of_a_provider_that_is_gone_waits_for_its_return),
 		consent_test(forged_and_foreign_callbacks_send_nothing_and_use_nothing_up),
@@ -1053,11 +1057,9 @@ int main(void)
 		consent_test(the_providers_description_is_decoded_and_bounded),
 		consent_test(malformed_and_ambiguous_callbacks_are_refused_before_anything_is_sent),
 		consent_test(over_long_parameters_are_refused_within_stated_bounds),
-		consent_test(an_over_long_cookie_header_is_refused),
-		consent_test(parameters_of_others_are_ignored),
+		consent_test(an_over_long_cookie_header_is_refused), consent_test(parameters_of_others_are_ignored),
 		consent_test(a_code_is_decoded_once_and_encoded_once),
-		consent_test(a_form_posted_from_another_site_ends_the_consent),
-		consent_test(a_denial_may_be_posted),
+		consent_test(a_form_posted_from_another_site_ends_the_consent), consent_test(a_denial_may_be_posted),
 		consent_test(an_answer_of_another_issuer_is_refused),
 		consent_test(a_denial_of_another_issuer_does_not_end_the_consent),
 		consent_test(iss_is_checked_where_it_was_not_promised_and_demanded_where_the_config_says_so)

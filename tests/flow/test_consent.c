@@ -41,8 +41,10 @@ static void expect_cookie(const char *set_cookie, const char *prefix, const char
 
 static void begin_gives_a_consent_url_and_a_cookie_of_its_own(void **state)
 {
-	const struct th_config config = { .provider_lines = "institution_parameter = 'connector'; "
-		"authorize_parameters = { prompt = 'consent'; }; max_age = 300;" };
+	const struct th_config config = {
+		.provider_lines = "institution_parameter = 'connector'; "
+				  "authorize_parameters = { prompt = 'consent'; }; max_age = 300;"
+	};
 	static const char *const fresh[] = { "state", "nonce", "code_challenge" };
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &config);
@@ -105,8 +107,8 @@ static void pkce_and_nonce_can_be_left_out(void **state)
 enum { URL, STATE, COOKIE, TEXT_CAP = 4096 };
 
 /* Buffers of the given sizes; 0: not given. All bytes are '#' before. */
-static acctlink_status begin_into(struct th_host *host, const size_t cap[3], char text[3][TEXT_CAP], size_t len[3],
-	acctlink_error *err)
+static acctlink_status begin_into(
+	struct th_host *host, const size_t cap[3], char text[3][TEXT_CAP], size_t len[3], acctlink_error *err)
 {
 	acctlink_begin_args args = ACCTLINK_BEGIN_ARGS_INIT;
 	acctlink_begin_result result = ACCTLINK_BEGIN_RESULT_INIT;
@@ -201,26 +203,41 @@ static char too_long[1025 + 1];
 static void begin_refuses_what_it_can_not_do_and_stores_nothing(void **state)
 {
 	const struct wrong_begin wrong[] = {
-		{ "no user", { sizeof(acctlink_begin_args), 0, th_str(NULL), th_str("test"), th_str(NULL), th_str(NULL),
-			th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "user" },
-		{ "a user of 1025 bytes", { sizeof(acctlink_begin_args), 0, th_str(too_long), th_str("test"), th_str(NULL),
-			th_str(NULL), th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "user" },
-		{ "no UTF-8", { sizeof(acctlink_begin_args), 0, th_str("an\xe1"), th_str("test"), th_str(NULL),
-			th_str(NULL), th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "user" },
-		{ "no provider", { sizeof(acctlink_begin_args), 0, th_str("ana"), th_str(NULL), th_str(NULL), th_str(NULL),
-			th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "provider" },
-		{ "another provider", { sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("tes"), th_str(NULL),
-			th_str(NULL), th_str(NULL), 0, 0 }, ACCTLINK_UNKNOWN_PROVIDER, "acctlink.conf" },
-		{ "a redirect URI of its own", { sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("test"),
-			th_str("mikomo"), th_str("https://app.example/cb/"), th_str(NULL), 0, 0 },
+		{ "no user",
+			{ sizeof(acctlink_begin_args), 0, th_str(NULL), th_str("test"), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "user" },
+		{ "a user of 1025 bytes",
+			{ sizeof(acctlink_begin_args), 0, th_str(too_long), th_str("test"), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "user" },
+		{ "no UTF-8",
+			{ sizeof(acctlink_begin_args), 0, th_str("an\xe1"), th_str("test"), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "user" },
+		{ "no provider",
+			{ sizeof(acctlink_begin_args), 0, th_str("ana"), th_str(NULL), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "provider" },
+		{ "another provider",
+			{ sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("tes"), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_UNKNOWN_PROVIDER, "acctlink.conf" },
+		{ "a redirect URI of its own",
+			{ sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("test"), th_str("mikomo"),
+				th_str("https://app.example/cb/"), th_str(NULL), 0, 0 },
 			ACCTLINK_BAD_ARGUMENT, "redirect_uri" },
-		{ "no institution", { sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("test"), th_str(NULL),
-			th_str(NULL), th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "connector" },
-		{ "unknown flags", { sizeof(acctlink_begin_args), 2, th_str("ana"), th_str("test"), th_str("mikomo"),
-			th_str(NULL), th_str(NULL), 0, 0 }, ACCTLINK_BAD_ARGUMENT, "flags" },
+		{ "no institution",
+			{ sizeof(acctlink_begin_args), 0, th_str("ana"), th_str("test"), th_str(NULL), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "connector" },
+		{ "unknown flags",
+			{ sizeof(acctlink_begin_args), 2, th_str("ana"), th_str("test"), th_str("mikomo"), th_str(NULL),
+				th_str(NULL), 0, 0 },
+			ACCTLINK_BAD_ARGUMENT, "flags" },
 	};
 	const struct th_config config = { .provider_lines = "institution_parameter = 'connector'; "
-		"institution_required = true;" };
+							    "institution_required = true;" };
 	struct th_provider *provider = *state;
 	struct th_host *host;
 	struct th_flow *flow = calloc(1, sizeof(*flow));
@@ -283,7 +300,8 @@ static const struct bad_metadata bad_metadata[] = {
 	{ "{'set':{'issuer':null}}", ACCTLINK_BAD_PROVIDER, "issuer" },
 	{ "{'set':{'issuer':['a']}}", ACCTLINK_BAD_PROVIDER, "issuer" },
 	{ "{'set':{'token_endpoint':null}}", ACCTLINK_BAD_PROVIDER, "token_endpoint" },
-	{ "{'set':{'token_endpoint':'http://login.bank.example/token?key=CANARY'}}", ACCTLINK_BAD_PROVIDER, "token_endpoint" },
+	{ "{'set':{'token_endpoint':'http://login.bank.example/token?key=CANARY'}}", ACCTLINK_BAD_PROVIDER,
+		"token_endpoint" },
 	{ "{'set':{'token_endpoint':'http://127.0.0.1:1/token'}}", ACCTLINK_BAD_PROVIDER, "token_endpoint" },
 	{ "{'set':{'authorization_endpoint':'http://login.bank.example/auth'}}", ACCTLINK_BAD_PROVIDER,
 		"authorization_endpoint" },
@@ -307,7 +325,8 @@ static void metadata_that_do_not_fit_are_found_out_at_the_first_begin(void **sta
 
 		th_script(provider, "discovery", NULL, 1, "%s", bad_metadata[i].answer);
 		rc = th_begin(host, "ana", NULL, flow, &err);
-		th_check(rc == bad_metadata[i].status, "%s: %d %s", bad_metadata[i].answer, (int)rc, th_error_text(&err));
+		th_check(rc == bad_metadata[i].status, "%s: %d %s", bad_metadata[i].answer, (int)rc,
+			th_error_text(&err));
 		expect_part(err.message, bad_metadata[i].message);
 		expect_no_part(err.message, "CANARY");
 		th_advance(host, provider, 1500);
@@ -495,8 +514,8 @@ static const struct grant grants[] = {
 	{ "{}", "openid accounts offline_access", false },
 };
 
-static void expect_grant(struct th_host *host, struct th_provider *provider, const struct grant *grant,
-	const char *user)
+static void expect_grant(
+	struct th_host *host, struct th_provider *provider, const struct grant *grant, const char *user)
 {
 	struct consent *consent = consent_new(host, provider, user, NULL);
 	char *event = th_printf("SCOPE_REDUCED user=%s", user);
@@ -517,7 +536,8 @@ static void expect_grant(struct th_host *host, struct th_provider *provider, con
 	assert_int_equal(seen.state, ACCTLINK_STATE_LINKED);
 	expect_events(host, event, grant->reduced ? 1 : 0);
 	if (grant->reduced) {
-		char *whole = th_printf("SCOPE_REDUCED user=%s provider=test institution= link=%s ", user, result.link_id);
+		char *whole = th_printf(
+			"SCOPE_REDUCED user=%s provider=test institution= link=%s ", user, result.link_id);
 
 		expect_events(host, whole, 1);
 		free(whole);
@@ -689,7 +709,8 @@ static void a_renewal_with_another_bank_login_leaves_the_link_untouched(void **s
 	assert_int_equal(seen.generation, 1);
 	same = th_must_bearer(host, "ana", NULL, NULL);
 	expect_text(same, old);
-	event = th_printf("FLOW_FAILED user=ana provider=test institution= link=%s state=0 reason=0 epoch=1 generation=1",
+	event = th_printf(
+		"FLOW_FAILED user=ana provider=test institution= link=%s state=0 reason=0 epoch=1 generation=1",
 		first.link_id);
 	expect_events(host, event, 1);
 	expect_events(host, "RENEWED", 0);
@@ -782,7 +803,8 @@ static void expect_move(struct th_provider *provider, const char *lines)
 	free(th_must_bearer(host, "ana", NULL, NULL)); /* held from now on */
 	th_must_link(host, provider, "bea", NULL, &bea);
 	assert_int_equal(bea.flags, ACCTLINK_CALLBACK_SUPERSEDES);
-	event = th_printf("SUPERSEDED user=ana provider=test institution= link=%s state=%d reason=0 epoch=1 generation=1",
+	event = th_printf(
+		"SUPERSEDED user=ana provider=test institution= link=%s state=%d reason=0 epoch=1 generation=1",
 		ana.link_id, ACCTLINK_STATE_SUPERSEDED);
 	expect_events(host, event, 1);
 	expect_link_state(host, "ana", NULL, ACCTLINK_STATE_SUPERSEDED);
@@ -829,7 +851,8 @@ static void a_second_users_bank_login_is_refused_where_the_config_says_so(void *
 	expect_no_part(err.message, "ana");
 	th_wait_until(newest_grant_dead, provider, 30000, "the revocation of the refused tokens");
 	assert_true(not_linked(host, "bea", NULL));
-	expect_events(host, "FLOW_FAILED user=bea provider=test institution= link= state=0 reason=0 epoch=0 generation=0", 1);
+	expect_events(
+		host, "FLOW_FAILED user=bea provider=test institution= link= state=0 reason=0 epoch=0 generation=0", 1);
 	assert_true(th_grant_alive(provider, -2));
 	th_advance(host, provider, HOURS(2));
 	free(th_must_bearer(host, "ana", NULL, NULL));
@@ -977,8 +1000,7 @@ static void plain_http_elsewhere_is_refused_by_the_config(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		consent_test(begin_gives_a_consent_url_and_a_cookie_of_its_own),
+	const struct CMUnitTest tests[] = { consent_test(begin_gives_a_consent_url_and_a_cookie_of_its_own),
 		consent_test(pkce_and_nonce_can_be_left_out),
 		consent_test(a_buffer_that_is_too_small_stores_nothing_and_tells_all_lengths),
 		consent_test(begin_refuses_what_it_can_not_do_and_stores_nothing),
@@ -1000,8 +1022,7 @@ int main(void)
 		consent_test(the_same_subject_at_another_institution_is_another_login),
 		consent_test(a_late_refresh_does_not_revive_a_superseded_link),
 		consent_test(plain_http_works_on_loopback),
-		consent_test(plain_http_elsewhere_is_refused_by_the_config)
-	};
+		consent_test(plain_http_elsewhere_is_refused_by_the_config) };
 
 	return cmocka_run_group_tests(tests, start_provider, stop_provider);
 }

@@ -91,7 +91,8 @@ static void credentials_in_the_body_are_percent_encoded_once(void **state)
 
 static void a_public_client_sends_its_id_alone(void **state)
 {
-	const struct th_config config = { .client_id = "public-client", .client_secret = "",
+	const struct th_config config = { .client_id = "public-client",
+		.client_secret = "",
 		.provider_lines = "token_endpoint_auth_method = 'none';" };
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &config);
@@ -115,8 +116,9 @@ static void exchange_and_refresh_may_use_different_methods(void **state)
 	char *header;
 	char *body;
 
-	th_control(provider, "{'set':{'clients':{'%s':'%s'},'auth':{'authorization_code':'basic','refresh_token':'post'}}}",
-		ODD_ID, ODD_SECRET);
+	th_control(provider,
+		"{'set':{'clients':{'%s':'%s'},'auth':{'authorization_code':'basic','refresh_token':'post'}}}", ODD_ID,
+		ODD_SECRET);
 	th_must_link(host, provider, "ana", NULL, NULL);
 	header = th_request(provider, "token", 0, "authorization");
 	expect_text(header, "Basic YWNtZSthcHAlMkYxOnAlMkJxJTJGciUzQXMlMjV0JTNEdSt2");
@@ -257,40 +259,43 @@ struct outcome {
 
 static const struct outcome outcomes[] = {
 	/* definite: this code is dead */
-	{ "invalid_grant alone", "{'status':400,'json':{'error':'invalid_grant'}}",
-		ACCTLINK_FLOW_FAILED, 400, "invalid_grant", "begin a new consent", 0 },
-	{ "a code that Dex does not know", "{'status':400,'json':{'error':'invalid_request',"
+	{ "invalid_grant alone", "{'status':400,'json':{'error':'invalid_grant'}}", ACCTLINK_FLOW_FAILED, 400,
+		"invalid_grant", "begin a new consent", 0 },
+	{ "a code that Dex does not know",
+		"{'status':400,'json':{'error':'invalid_request',"
 		"'error_description':'Invalid or expired code parameter.'}}",
 		ACCTLINK_FLOW_FAILED, 400, "invalid_request", "Invalid or expired code parameter.", 0 },
-	{ "403 with invalid_grant", "{'status':403,'json':{'error':'invalid_grant'}}",
-		ACCTLINK_FLOW_FAILED, 403, "invalid_grant", "begin a new consent", 0 },
-	{ "an error of its own", "{'status':400,'json':{'error':'account_locked'}}",
-		ACCTLINK_FLOW_FAILED, 400, "account_locked", "begin a new consent", 0 },
-	{ "an error in a 200", "{'json':{'error':'bad_verification_code','error_description':'The code is incorrect.'}}",
+	{ "403 with invalid_grant", "{'status':403,'json':{'error':'invalid_grant'}}", ACCTLINK_FLOW_FAILED, 403,
+		"invalid_grant", "begin a new consent", 0 },
+	{ "an error of its own", "{'status':400,'json':{'error':'account_locked'}}", ACCTLINK_FLOW_FAILED, 400,
+		"account_locked", "begin a new consent", 0 },
+	{ "an error in a 200",
+		"{'json':{'error':'bad_verification_code','error_description':'The code is incorrect.'}}",
 		ACCTLINK_FLOW_FAILED, 200, "bad_verification_code", "The code is incorrect.", 0 },
 	{ "an error beside tokens", "{'json':{'error':'invalid_grant','access_token':'error: no','id_token':''}}",
 		ACCTLINK_FLOW_FAILED, 200, "invalid_grant", "begin a new consent", 0 },
 	/* the operator's */
-	{ "another redirect_uri, at Dex", "{'status':400,'json':{'error':'invalid_request',"
+	{ "another redirect_uri, at Dex",
+		"{'status':400,'json':{'error':'invalid_request',"
 		"'error_description':'redirect_uri did not match URI from initial request.'}}",
 		ACCTLINK_BAD_CONFIG, 400, "invalid_request", "redirect_uri did not match", 0 },
-	{ "another redirect_uri, elsewhere", "{'status':400,'json':{'error':'invalid_grant',"
+	{ "another redirect_uri, elsewhere",
+		"{'status':400,'json':{'error':'invalid_grant',"
 		"'error_description':'redirect_uri did not match URI from initial request.'}}",
 		ACCTLINK_BAD_CONFIG, 400, "invalid_grant", "redirect_uri did not match", 0 },
-	{ "invalid_client", "{'status':401,'json':{'error':'invalid_client',"
+	{ "invalid_client",
+		"{'status':401,'json':{'error':'invalid_client',"
 		"'error_description':'Invalid client credentials.'}}",
 		ACCTLINK_CLIENT_REFUSED, 401, "invalid_client", "Invalid client credentials.", 0 },
-	{ "unauthorized_client", "{'status':400,'json':{'error':'unauthorized_client'}}",
-		ACCTLINK_CLIENT_REFUSED, 400, "unauthorized_client", "unauthorized_client", 0 },
+	{ "unauthorized_client", "{'status':400,'json':{'error':'unauthorized_client'}}", ACCTLINK_CLIENT_REFUSED, 400,
+		"unauthorized_client", "unauthorized_client", 0 },
 	/* turned away; the code has been seen all the same */
-	{ "503", "{'status':503,'body':'busy','headers':{'retry-after':'30'}}",
-		ACCTLINK_FLOW_FAILED, 503, "http_503", "HTTP 503", 30000 },
-	{ "429", "{'status':429,'json':{'error':'slow_down'}}",
-		ACCTLINK_FLOW_FAILED, 429, "slow_down", "HTTP 429", 0 },
+	{ "503", "{'status':503,'body':'busy','headers':{'retry-after':'30'}}", ACCTLINK_FLOW_FAILED, 503, "http_503",
+		"HTTP 503", 30000 },
+	{ "429", "{'status':429,'json':{'error':'slow_down'}}", ACCTLINK_FLOW_FAILED, 429, "slow_down", "HTTP 429", 0 },
 	{ "a firewall's page", "{'status':403,'body':'<html>Request blocked</html>','content_type':'text/html'}",
 		ACCTLINK_FLOW_FAILED, 403, "http_403", "without an OAuth error", 0 },
-	{ "401 without a body", "{'status':401,'body':''}",
-		ACCTLINK_FLOW_FAILED, 401, "http_401", "HTTP 401", 0 },
+	{ "401 without a body", "{'status':401,'body':''}", ACCTLINK_FLOW_FAILED, 401, "http_401", "HTTP 401", 0 },
 	/* unknown */
 	{ "500, as Dex says for an expired code", "{'status':500,'json':{'error':'server_error'}}",
 		ACCTLINK_FLOW_FAILED, 500, "server_error", "HTTP 500", 0 },
@@ -298,18 +303,17 @@ static const struct outcome outcomes[] = {
 		ACCTLINK_FLOW_FAILED, 502, "http_502", "HTTP 502", 0 },
 	{ "504", "{'status':504,'body':''}", ACCTLINK_FLOW_FAILED, 504, "http_504", "HTTP 504", 0 },
 	{ "an empty 200", "{'body':''}", ACCTLINK_FLOW_FAILED, 200, "empty_answer", "can't be read", 0 },
-	{ "a page with 200", "{'body':'<html>Sign in</html>','content_type':'text/html'}",
-		ACCTLINK_FLOW_FAILED, 200, "not_json", "can't be read", 0 },
-	{ "a 200 without tokens", "{'json':{'token_type':'bearer'}}",
-		ACCTLINK_FLOW_FAILED, 200, "no_token", "did not come", 0 },
-	{ "cut before the answer", "{'cut':'before_answer'}",
-		ACCTLINK_FLOW_FAILED, 0, "cut", "no whole answer came", 0 },
-	{ "reset before the answer", "{'cut':'before_answer','reset':true}",
-		ACCTLINK_FLOW_FAILED, 0, "cut", "no whole answer came", 0 },
-	{ "cut after the headers", "{'cut':'after_headers'}",
-		ACCTLINK_FLOW_FAILED, 200, "cut", "no whole answer came", 0 },
-	{ "cut inside the tokens", "{'cut':'half_body'}",
-		ACCTLINK_FLOW_FAILED, 200, "cut", "no whole answer came", 0 },
+	{ "a page with 200", "{'body':'<html>Sign in</html>','content_type':'text/html'}", ACCTLINK_FLOW_FAILED, 200,
+		"not_json", "can't be read", 0 },
+	{ "a 200 without tokens", "{'json':{'token_type':'bearer'}}", ACCTLINK_FLOW_FAILED, 200, "no_token",
+		"did not come", 0 },
+	{ "cut before the answer", "{'cut':'before_answer'}", ACCTLINK_FLOW_FAILED, 0, "cut", "no whole answer came",
+		0 },
+	{ "reset before the answer", "{'cut':'before_answer','reset':true}", ACCTLINK_FLOW_FAILED, 0, "cut",
+		"no whole answer came", 0 },
+	{ "cut after the headers", "{'cut':'after_headers'}", ACCTLINK_FLOW_FAILED, 200, "cut", "no whole answer came",
+		0 },
+	{ "cut inside the tokens", "{'cut':'half_body'}", ACCTLINK_FLOW_FAILED, 200, "cut", "no whole answer came", 0 },
 };
 
 static void expect_code_unspoken(const struct consent *consent, const char *text)
@@ -321,20 +325,22 @@ static void expect_code_unspoken(const struct consent *consent, const char *text
 	free(code);
 }
 
-static void check_outcome(struct th_host *host, struct th_provider *provider, const struct outcome *outcome,
-	const char *user)
+static void check_outcome(
+	struct th_host *host, struct th_provider *provider, const struct outcome *outcome, const char *user)
 {
 	struct consent *consent = consent_new(host, provider, user, NULL);
-	char *event = th_printf("FLOW_FAILED user=%s provider=test institution= link= state=0 reason=0 epoch=0 generation=0",
-		user);
+	char *event = th_printf(
+		"FLOW_FAILED user=%s provider=test institution= link= state=0 reason=0 epoch=0 generation=0", user);
 	acctlink_error err = { 0 };
 	acctlink_status rc;
 
 	th_script(provider, "token", NULL, 1, "%s", outcome->answer);
 	rc = return_with(consent, host, user, NULL, &err);
 	th_check(rc == outcome->status && err.http_status == outcome->http_status
-		&& strcmp(err.provider_code, outcome->code) == 0 && err.retry_after_ms == outcome->retry_after_ms,
-		"%s: %d %s, retry after %lld", outcome->what, (int)rc, th_error_text(&err), (long long)err.retry_after_ms);
+			&& strcmp(err.provider_code, outcome->code) == 0
+			&& err.retry_after_ms == outcome->retry_after_ms,
+		"%s: %d %s, retry after %lld", outcome->what, (int)rc, th_error_text(&err),
+		(long long)err.retry_after_ms);
 	expect_part(err.message, outcome->message);
 	expect_code_unspoken(consent, err.message);
 	rc = return_with(consent, host, user, NULL, &err);
@@ -380,7 +386,8 @@ static void a_wrong_and_an_expired_code_end_the_consent(void **state)
 		char *params = th_printf("code=never-given&state=%s", wrong->flow.state);
 
 		th_control(provider, "{'set':{'rotation':'%s'}}", families[i]);
-		expect_status(th_callback(host, "ana", params, wrong->flow.cookie, NULL, &err), ACCTLINK_FLOW_FAILED, &err);
+		expect_status(
+			th_callback(host, "ana", params, wrong->flow.cookie, NULL, &err), ACCTLINK_FLOW_FAILED, &err);
 		/* The flow ended with it. */
 		expect_status(return_with(wrong, host, "ana", NULL, &err), ACCTLINK_FLOW_FAILED, &err);
 		th_advance(host, provider, MINUTES(6)); /* the code lives five minutes */
@@ -532,7 +539,8 @@ static void a_refused_secret_is_neither_logged_nor_told(void **state)
 {
 	static const char *const methods[] = { "client_secret_basic", "client_secret_post" };
 	static const char *const answers[] = {
-		"{'status':401,'json':{'error':'invalid_client','error_description':'wrong secret " CANARY " for test-client'}}",
+		"{'status':401,'json':{'error':'invalid_client','error_description':'wrong secret " CANARY
+		" for test-client'}}",
 		"{'status':401,'json':{'error':'" CANARY "'}}",
 		"{'status':401,'body':'" CANARY "'}",
 	};
@@ -542,8 +550,9 @@ static void a_refused_secret_is_neither_logged_nor_told(void **state)
 
 	for (i = 0; i < 6; i++) {
 		char *lines = th_printf("token_endpoint_auth_method = '%s';", methods[i % 2]);
-		const struct th_config config = { .client_secret = CANARY, .lines = "log_level = 'debug';",
-			.provider_lines = lines };
+		const struct th_config config = {
+			.client_secret = CANARY, .lines = "log_level = 'debug';", .provider_lines = lines
+		};
 		struct th_host *host = th_host_new(provider, &config);
 		struct consent *consent = consent_new(host, provider, "ana", NULL);
 		acctlink_status rc;
@@ -573,8 +582,7 @@ static void a_refused_secret_is_neither_logged_nor_told(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		consent_test(basic_credentials_are_form_encoded_first),
+	const struct CMUnitTest tests[] = { consent_test(basic_credentials_are_form_encoded_first),
 		consent_test(basic_credentials_may_go_raw_to_a_server_that_does_not_decode),
 		consent_test(credentials_in_the_body_are_percent_encoded_once),
 		consent_test(a_public_client_sends_its_id_alone),
@@ -588,8 +596,7 @@ int main(void)
 		consent_test(a_code_that_was_not_sent_may_be_brought_again),
 		consent_test(a_code_that_was_not_sent_outlives_a_restart),
 		consent_test(a_code_is_not_sent_to_a_server_or_for_a_client_that_was_configured_later),
-		consent_test(a_refused_secret_is_neither_logged_nor_told)
-	};
+		consent_test(a_refused_secret_is_neither_logged_nor_told) };
 
 	return cmocka_run_group_tests(tests, start_provider, stop_provider);
 }

@@ -85,8 +85,8 @@ static void expect_revocation(struct th_provider *provider)
 	assert_int_equal(th_count(provider, "revoke", NULL), 2);
 }
 
-static void expect_refusal(struct th_host *host, struct th_provider *provider, const struct forgery *forgery,
-	const char *user)
+static void expect_refusal(
+	struct th_host *host, struct th_provider *provider, const struct forgery *forgery, const char *user)
 {
 	char *event = th_printf("FLOW_FAILED user=%s", user);
 	struct consent *consent = consent_new(host, provider, user, NULL);
@@ -97,7 +97,8 @@ static void expect_refusal(struct th_host *host, struct th_provider *provider, c
 	th_script(provider, "token", NULL, 1, "{'id_token':%s}", forgery->id_token);
 	rc = return_with(consent, host, user, NULL, &err);
 	th_check(rc == ACCTLINK_BAD_PROVIDER && strcmp(err.provider_code, "id_token_refused") == 0
-		&& strstr(err.message, forgery->message) != NULL && strstr(err.message, "the tokens are revoked") != NULL,
+			&& strstr(err.message, forgery->message) != NULL
+			&& strstr(err.message, "the tokens are revoked") != NULL,
 		"%s: %d %s", forgery->what, (int)rc, th_error_text(&err));
 	assert_true(not_linked(host, user, NULL));
 	expect_revocation(provider);
@@ -234,8 +235,9 @@ static void openid_without_an_id_token_makes_no_link(void **state)
 
 static void a_grant_without_openid_needs_no_id_token(void **state)
 {
-	const struct th_config plain = { .profile = "oauth2", .provider_lines = "scope = 'accounts offline_access'; "
-		"authorization_endpoint = '{issuer}/auth'; token_endpoint = '{issuer}/token';" };
+	const struct th_config plain = { .profile = "oauth2",
+		.provider_lines = "scope = 'accounts offline_access'; "
+				  "authorization_endpoint = '{issuer}/auth'; token_endpoint = '{issuer}/token';" };
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &plain);
 	acctlink_callback_result result;
@@ -288,8 +290,8 @@ static char *subject_of(struct th_host *host, const char *user)
 	return subject;
 }
 
-static void link_unchecked(struct th_host *host, struct th_provider *provider, const char *user,
-	acctlink_callback_result *result)
+static void link_unchecked(
+	struct th_host *host, struct th_provider *provider, const char *user, acctlink_callback_result *result)
 {
 	keys_down(provider);
 	th_must_link(host, provider, user, NULL, result);

@@ -157,7 +157,8 @@ static void join(struct caller *caller)
 
 static char *beside_config(const struct th_host *host, const char *name)
 {
-	return th_printf("%.*s/%s", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path, name);
+	return th_printf(
+		"%.*s/%s", (int)(strrchr(host->config_path, '/') - host->config_path), host->config_path, name);
 }
 
 static void move_store(const struct th_host *host, const char *from, const char *to)
@@ -186,7 +187,8 @@ static sqlite3 *open_store(const struct th_host *host)
 	sqlite3 *db = NULL;
 
 	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK
-		&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK, "can't open %s", path);
+			&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK,
+		"can't open %s", path);
 	free(path);
 	return db;
 }
@@ -403,7 +405,8 @@ static void a_refresh_with_more_scope_than_can_be_kept_is_kept_all_the_same(void
 static struct th_host *plain_oauth2_host(const struct th_provider *provider)
 {
 	char *lines = th_printf("authorization_endpoint = '%s/auth'; token_endpoint = '%s/token'; "
-		"scope = 'accounts offline_access';", provider->issuer, provider->issuer);
+				"scope = 'accounts offline_access';",
+		provider->issuer, provider->issuer);
 	const struct th_config config = { .profile = "oauth2", .provider_lines = lines };
 	char *dir = th_temp_dir();
 	char *path = th_config_write(dir, provider, &config);
@@ -498,7 +501,8 @@ static void a_token_that_the_provider_quotes_when_it_refuses_to_revoke_is_not_lo
 	hash = th_grant_current(bed.provider, -1);
 	refresh_token = th_raw_token(bed.provider, hash);
 	access_token = th_must_bearer(bed.host, "ana", NULL, NULL);
-	th_script(bed.provider, "revoke", NULL, -1, "{'status':400,'content_type':'application/json',"
+	th_script(bed.provider, "revoke", NULL, -1,
+		"{'status':400,'content_type':'application/json',"
 		"'body':'{\\'error\\':\\'{{sent}}\\',\\'error_description\\':\\'unknown token {{sent}}\\'}'}");
 	expect_status(th_unlink(bed.host, "ana", NULL, &result, &err), ACCTLINK_OK, &err);
 	same(result.revocation, ACCTLINK_REVOCATION_REFUSED);
@@ -801,7 +805,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bearer_held_here_is_dropped_though_another_handle_unlinked_and_revoked_in_between),
 		cmocka_unit_test(a_good_bearer_is_not_served_during_a_refresh_once_the_link_was_unlinked),
-		cmocka_unit_test(a_refresh_of_unknown_outcome_is_repeated_once_when_less_than_the_resend_margin_is_left),
+		cmocka_unit_test(
+			a_refresh_of_unknown_outcome_is_repeated_once_when_less_than_the_resend_margin_is_left),
 		cmocka_unit_test(of_a_shorter_bearer_the_margins_take_a_fifth_and_a_tenth),
 		cmocka_unit_test(a_refresh_with_more_scope_than_can_be_kept_is_kept_all_the_same),
 		cmocka_unit_test(without_an_issuer_an_id_token_that_comes_unasked_is_not_judged),

@@ -248,11 +248,10 @@ static const struct skew {
 	const char *claim;
 	int seconds; /* from the provider's clock */
 	bool accepted;
-} skews[] = {
-	{ "iat", 1, true }, { "iat", 30, true }, { "iat", 297, true }, { "iat", 310, false }, { "iat", 900, false },
-	{ "nbf", 1, true }, { "nbf", 30, true }, { "nbf", 297, true }, { "nbf", 310, false }, { "nbf", 900, false },
-	{ "exp", -1, true }, { "exp", -297, true }, { "exp", -310, false }, { "exp", -900, false }
-};
+} skews[] = { { "iat", 1, true }, { "iat", 30, true }, { "iat", 297, true }, { "iat", 310, false },
+	{ "iat", 900, false }, { "nbf", 1, true }, { "nbf", 30, true }, { "nbf", 297, true }, { "nbf", 310, false },
+	{ "nbf", 900, false }, { "exp", -1, true }, { "exp", -297, true }, { "exp", -310, false },
+	{ "exp", -900, false } };
 enum { SKEWS = sizeof(skews) / sizeof(skews[0]) };
 
 static char *skew_user(const struct skew *skew)
@@ -307,12 +306,13 @@ static void clocks_may_differ_by_the_tolerance_at_the_exchange(void **state)
 		char *user = skew_user(&skews[i]);
 		acctlink_error err = { 0 };
 
-		th_script(provider, "token", "authorization_code", 1, "{'id_token':{'claims_in':{'%s':%d}}}", skews[i].claim,
-			skews[i].seconds);
-		same(user, th_link(host, provider, user, NULL, NULL, &err), skews[i].accepted ? ACCTLINK_OK
-			: ACCTLINK_BAD_PROVIDER);
+		th_script(provider, "token", "authorization_code", 1, "{'id_token':{'claims_in':{'%s':%d}}}",
+			skews[i].claim, skews[i].seconds);
+		same(user, th_link(host, provider, user, NULL, NULL, &err),
+			skews[i].accepted ? ACCTLINK_OK : ACCTLINK_BAD_PROVIDER);
 		if (!skews[i].accepted)
-			th_check(strstr(err.message, "our clock") != NULL && strstr(err.message, skews[i].claim) != NULL,
+			th_check(
+				strstr(err.message, "our clock") != NULL && strstr(err.message, skews[i].claim) != NULL,
 				"%s: the error does not show both times: %s", user, err.message);
 		free(user);
 	}
@@ -366,7 +366,7 @@ struct zones {
 	struct th_clock *clock;
 	int64_t *ends_at; /* shared: as the first process saw it */
 	int64_t *due_at;
-	uint64_t wanted;  /* generation */
+	uint64_t wanted; /* generation */
 };
 
 static struct th_host *open_in_zone(const struct zones *zones)
@@ -437,8 +437,9 @@ static void stored_times_mean_the_same_instant_in_every_time_zone(void **state)
 	int64_t *shared = mmap(NULL, 2 * sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char *dir = th_temp_dir();
 	char *path = th_config_write(dir, provider, &id_bearer);
-	struct zones zones = { .config_path = path, .clock = th_clock_new(), .ends_at = shared, .due_at = shared + 1,
-		.wanted = 1 };
+	struct zones zones = {
+		.config_path = path, .clock = th_clock_new(), .ends_at = shared, .due_at = shared + 1, .wanted = 1
+	};
 
 	(void)state;
 	th_check(shared != MAP_FAILED, "mmap");
@@ -466,45 +467,37 @@ static void stored_times_mean_the_same_instant_in_every_time_zone(void **state)
 static const struct forged {
 	const char *what;
 	const char *script; /* of id_token */
-} forgeries[] = {
-	{ "another issuer", "{'claims':{'iss':'https://evil.example'}}" },
-	{ "the issuer with a slash", "{'claims':{'iss':'{{issuer}}/'}}" },
-	{ "no issuer", "{'claims':{'iss':null}}" },
+} forgeries[] = { { "another issuer", "{'claims':{'iss':'https://evil.example'}}" },
+	{ "the issuer with a slash", "{'claims':{'iss':'{{issuer}}/'}}" }, { "no issuer", "{'claims':{'iss':null}}" },
 	{ "another issuer and another subject", "{'claims':{'iss':'https://evil.example','sub':'eve'}}" },
-	{ "no subject", "{'claims':{'sub':null}}" },
-	{ "an empty subject", "{'claims':{'sub':''}}" },
-	{ "a subject that is a number", "{'claims':{'sub':7}}" },
-	{ "no audience", "{'claims':{'aud':null}}" },
+	{ "no subject", "{'claims':{'sub':null}}" }, { "an empty subject", "{'claims':{'sub':''}}" },
+	{ "a subject that is a number", "{'claims':{'sub':7}}" }, { "no audience", "{'claims':{'aud':null}}" },
 	{ "another audience", "{'claims':{'aud':'sister-client'}}" },
 	{ "an audience that only begins with ours", "{'claims':{'aud':'test-client,sister-client'}}" },
 	{ "audiences without us", "{'claims':{'aud':['sister-client','test']}}" },
-	{ "audiences with us, for another party", "{'claims':{'aud':['test-client','sister-client'],'azp':'sister-client'}}" },
+	{ "audiences with us, for another party",
+		"{'claims':{'aud':['test-client','sister-client'],'azp':'sister-client'}}" },
 	{ "audiences with us, for nobody", "{'claims':{'aud':['test-client','sister-client']}}" },
 	{ "our audience, for another party", "{'claims':{'azp':'sister-client'}}" },
 	{ "an empty list of audiences", "{'claims':{'aud':[]}}" },
 	{ "another nonce", "{'claims':{'nonce':'another'}}" },
 	{ "another time of sign-in", "{'claims_in':{'auth_time':-77777}}" },
 	{ "another access_token", "{'claims':{'at_hash':'AAAAAAAAAAAAAAAAAAAAAA'}}" },
-	{ "no expiry", "{'claims':{'exp':null}}" },
-	{ "alg none", "{'sign':'none'}" },
-	{ "alg None", "{'sign':'none','header':{'alg':'None'}}" },
-	{ "no alg", "{'header':{'alg':null}}" },
+	{ "no expiry", "{'claims':{'exp':null}}" }, { "alg none", "{'sign':'none'}" },
+	{ "alg None", "{'sign':'none','header':{'alg':'None'}}" }, { "no alg", "{'header':{'alg':null}}" },
 	{ "HS256 over the PEM of the public key", "{'sign':'hs256_pem'}" },
 	{ "HS256 over the DER of the public key", "{'sign':'hs256_der'}" },
-	{ "the key of somebody else", "{'sign':'wrong_key'}" },
-	{ "one bit of the signature", "{'sign':'broken'}" },
-	{ "an extra part", "{'suffix':'.AAAA'}" },
-	{ "a signature that is cut", "{'suffix':'A'}" },
-	{ "no JWT", "{'raw':'opaque'}" }
-};
+	{ "the key of somebody else", "{'sign':'wrong_key'}" }, { "one bit of the signature", "{'sign':'broken'}" },
+	{ "an extra part", "{'suffix':'.AAAA'}" }, { "a signature that is cut", "{'suffix':'A'}" },
+	{ "no JWT", "{'raw':'opaque'}" } };
 
 static char *with_issuer(const char *script)
 {
 	static const char mark[] = "{{issuer}}";
 	const char *at = strstr(script, mark);
 
-	return at == NULL ? th_printf("%s", script) : th_printf("%.*s%s%s", (int)(at - script), script, provider->issuer,
-		at + strlen(mark));
+	return at == NULL ? th_printf("%s", script)
+			  : th_printf("%.*s%s%s", (int)(at - script), script, provider->issuer, at + strlen(mark));
 }
 
 static void check_forgery(struct th_host *host, const struct forged *forged, size_t number)
@@ -528,7 +521,8 @@ static void check_forgery(struct th_host *host, const struct forged *forged, siz
 	same(forged->what, seen.state, ACCTLINK_STATE_STALE);
 	same(forged->what, seen.reason, ACCTLINK_REASON_ID_TOKEN_UNCHECKED);
 	same(forged->what, seen.generation, 2);
-	th_check(strcmp(seen.last_error, "id_token_refused") == 0, "%s: last_error is %s", forged->what, seen.last_error);
+	th_check(strcmp(seen.last_error, "id_token_refused") == 0, "%s: last_error is %s", forged->what,
+		seen.last_error);
 	same(forged->what, events(host, "STALE", user), 1);
 	same(forged->what, th_lines_count(host->logs, "is refused: "), number + 1);
 	th_advance(host, provider, 8 * MINUTE_MS); /* most of what was left */
@@ -563,16 +557,13 @@ static void a_forged_id_token_is_never_handed_out_and_the_next_one_heals(void **
 
 static void id_tokens_in_every_allowed_form_are_taken(void **state)
 {
-	static const struct forged allowed[] = {
-		{ "a list of us", "{'claims':{'aud':['test-client']}}" },
+	static const struct forged allowed[] = { { "a list of us", "{'claims':{'aud':['test-client']}}" },
 		{ "a list with us, for us", "{'claims':{'aud':['sister-client','test-client'],'azp':'test-client'}}" },
 		{ "our audience, for us", "{'claims':{'azp':'test-client'}}" },
 		{ "no at_hash", "{'claims':{'at_hash':null}}" },
-		{ "no time of sign-in", "{'claims':{'auth_time':null}}" },
-		{ "no key id", "{'header':{'kid':null}}" },
+		{ "no time of sign-in", "{'claims':{'auth_time':null}}" }, { "no key id", "{'header':{'kid':null}}" },
 		{ "PS256", "{'alg':'PS256'}" }, { "ES256", "{'alg':'ES256'}" }, { "EdDSA", "{'alg':'EdDSA'}" },
-		{ "more claims", "{'claims':{'x':{'y':[1,null]},'amr':['pwd']}}" }
-	};
+		{ "more claims", "{'claims':{'x':{'y':[1,null]},'amr':['pwd']}}" } };
 	struct th_host *host = th_host_new(provider, &id_bearer);
 	size_t i;
 
@@ -680,7 +671,8 @@ static void an_access_token_as_bearer_needs_no_id_token_at_a_refresh(void **stat
 	for (generation = 2; generation <= 4; generation++) {
 		th_advance(host, provider, HOUR_MS + 1000);
 		bearer = th_must_bearer(host, "ana", NULL, NULL);
-		th_check(jwt_time(bearer, "exp") == 0 && th_userinfo(provider, bearer) == 200, "another kind of bearer");
+		th_check(
+			jwt_time(bearer, "exp") == 0 && th_userinfo(provider, bearer) == 200, "another kind of bearer");
 		free(bearer);
 		state_is(host, "ana", ACCTLINK_STATE_LINKED, ACCTLINK_REASON_NONE, generation);
 	}
@@ -756,16 +748,19 @@ static void an_access_token_that_tells_its_end_is_not_served_after_it(void **sta
 
 		th_advance(host, provider, 2 * HOUR_MS);
 		now = th_clock_wall_ms(host->clock);
-		th_script(provider, "token", "refresh_token", 1, "{'id_token':{'claims_in':{'exp':%d}},"
+		th_script(provider, "token", "refresh_token", 1,
+			"{'id_token':{'claims_in':{'exp':%d}},"
 			"'body':'{\\'access_token\\':\\'{{id_token}}\\',\\'refresh_token\\':\\'{{refresh_token}}\\',"
-			"\\'expires_in\\':%s}'}", rows[i].exp, rows[i].expires_in);
+			"\\'expires_in\\':%s}'}",
+			rows[i].exp, rows[i].expires_in);
 		same("served", ask(host, "ana", 0, &bearer, &info, NULL), ACCTLINK_OK);
 		th_check(jwt_time(bearer, "exp") != 0, "no JWT was served");
 		if (rows[i].wanted == rows[i].exp)
 			same(rows[i].expires_in, info.expires_at_ms, jwt_time(bearer, "exp") * 1000);
 		else
 			th_check(info.expires_at_ms >= now + rows[i].wanted * 1000
-				&& info.expires_at_ms <= th_clock_wall_ms(host->clock) + rows[i].wanted * 1000, "it ends at another time");
+					&& info.expires_at_ms <= th_clock_wall_ms(host->clock) + rows[i].wanted * 1000,
+				"it ends at another time");
 		free(bearer);
 		th_provider_down(provider, true);
 		advance_past(host, info.expires_at_ms, -2000);
@@ -790,11 +785,12 @@ static void an_access_token_with_dots_is_no_jwt(void **state)
 		char *bearer = NULL;
 
 		th_advance(host, provider, HOUR_MS + 1000);
-		th_script(provider, "token", "refresh_token", 1, "{'set':{'access_token':'%s','id_token':null}}", tokens[i]);
+		th_script(provider, "token", "refresh_token", 1, "{'set':{'access_token':'%s','id_token':null}}",
+			tokens[i]);
 		same(tokens[i], ask(host, "ana", 0, &bearer, &info, NULL), ACCTLINK_OK);
 		assert_string_equal(bearer, tokens[i]);
-		th_check(info.expires_at_ms - th_clock_wall_ms(host->clock) > 3590 * 1000, "%s: its end was read from it",
-			tokens[i]);
+		th_check(info.expires_at_ms - th_clock_wall_ms(host->clock) > 3590 * 1000,
+			"%s: its end was read from it", tokens[i]);
 		free(bearer);
 	}
 	th_host_free(&host);
@@ -802,16 +798,13 @@ static void an_access_token_with_dots_is_no_jwt(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		key_test(a_new_signing_key_costs_one_fetch),
-		key_test(a_new_key_under_an_old_name_costs_one_fetch),
-		key_test(unknown_key_ids_do_not_drive_fetches),
+	const struct CMUnitTest tests[] = { key_test(a_new_signing_key_costs_one_fetch),
+		key_test(a_new_key_under_an_old_name_costs_one_fetch), key_test(unknown_key_ids_do_not_drive_fetches),
 		key_test(a_withdrawn_key_is_trusted_no_longer_than_its_keys_live),
 		key_test(a_refresh_whose_keys_come_late_is_kept_and_checked_later),
 		key_test(keys_that_come_back_in_time_replace_the_old_bearer_early),
 		key_test(clocks_may_differ_by_the_tolerance_at_a_refresh),
-		key_test(clocks_may_differ_by_the_tolerance_at_the_exchange),
-		key_test(the_tolerance_is_configurable),
+		key_test(clocks_may_differ_by_the_tolerance_at_the_exchange), key_test(the_tolerance_is_configurable),
 		key_test(the_tolerance_never_prolongs_a_bearer),
 		key_test(stored_times_mean_the_same_instant_in_every_time_zone),
 		key_test(a_forged_id_token_is_never_handed_out_and_the_next_one_heals),
@@ -821,8 +814,7 @@ int main(void)
 		key_test(an_access_token_as_bearer_needs_no_id_token_at_a_refresh),
 		key_test(a_missing_id_token_is_not_replaced_by_the_access_token),
 		key_test(an_access_token_that_tells_its_end_is_not_served_after_it),
-		key_test(an_access_token_with_dots_is_no_jwt)
-	};
+		key_test(an_access_token_with_dots_is_no_jwt) };
 
 	return cmocka_run_group_tests_name("id_tokens", tests, start_provider, stop_provider);
 }

@@ -19,13 +19,11 @@ static const struct loss {
 	const char *script;
 	const char *last_error;
 	int http_status;
-} losses[] = {
-	{ "answer after the time-out", "{'hold':'late'}", "timeout", 0 },
+} losses[] = { { "answer after the time-out", "{'hold':'late'}", "timeout", 0 },
 	{ "504 of a gateway", "{'status':504,'spend':true,'body':'<html>gateway</html>','content_type':'text/html'}",
 		"http_504", 504 },
 	{ "half of the JSON, then a reset", "{'cut':'half_body','reset':true}", "cut", 200 },
-	{ "closed without a byte", "{'cut':'before_answer'}", "cut", 0 }
-};
+	{ "closed without a byte", "{'cut':'before_answer'}", "cut", 0 } };
 enum { LOSSES = sizeof(losses) / sizeof(losses[0]) };
 
 struct lost {
@@ -33,7 +31,7 @@ struct lost {
 	bool accepted; /* the provider would take the same token once more */
 	char user[32];
 	int grant;
-	char *token;   /* hash of the one that was sent */
+	char *token; /* hash of the one that was sent */
 	char *bearer;
 	int64_t ends_at;
 };
@@ -503,21 +501,24 @@ static void dex_words_for_a_spent_token_end_the_link_at_akoya(void **state)
 {
 	(void)state;
 	refuse_at_akoya("{'error':'invalid_request','error_description':"
-		"'Refresh token is invalid or has already been claimed by another client.'}", ACCTLINK_REASON_REVOKED);
+			"'Refresh token is invalid or has already been claimed by another client.'}",
+		ACCTLINK_REASON_REVOKED);
 }
 
 static void dex_words_broken_over_two_lines_are_understood(void **state)
 {
 	(void)state;
 	refuse_at_akoya("{'error':'invalid_request','error_description':"
-		"'Refresh token is invalid or has already been\\n  claimed by another client'}", ACCTLINK_REASON_REVOKED);
+			"'Refresh token is invalid or has already been\\n  claimed by another client'}",
+		ACCTLINK_REASON_REVOKED);
 }
 
 static void dex_words_with_invalid_grant_end_the_link_at_akoya(void **state)
 {
 	(void)state;
 	refuse_at_akoya("{'error':'invalid_grant','error_description':"
-		"'Refresh token is invalid or has already been claimed by another client.'}", ACCTLINK_REASON_REVOKED);
+			"'Refresh token is invalid or has already been claimed by another client.'}",
+		ACCTLINK_REASON_REVOKED);
 }
 
 static void invalid_request_for_another_reason_is_our_fault_and_ends_nothing(void **state)
@@ -531,7 +532,8 @@ static void invalid_request_for_another_reason_is_our_fault_and_ends_nothing(voi
 	th_must_link(host, provider, "ana", "mikomo", NULL);
 	token = th_grant_current(provider, -1);
 	th_advance(host, provider, 45 * MINUTE_MS);
-	th_script(provider, "token", "refresh_token", -1, "{'status':400,'json':{'error':'invalid_request',"
+	th_script(provider, "token", "refresh_token", -1,
+		"{'status':400,'json':{'error':'invalid_request',"
 		"'error_description':'missing parameter refresh_token'}}");
 	same("good", ask_at(host, "ana", "mikomo", AHEAD_MS, 0, NULL, NULL, NULL), ACCTLINK_OK);
 	seen = look_at(host, "ana", "mikomo");
@@ -648,14 +650,13 @@ static const struct repeat {
 	const char *rotation;
 	const char *script; /* NULL: the ordinary answer */
 	bool rotates;
-} repeats[] = {
-	{ "no refresh_token", "none", NULL, false },
-	{ "refresh_token null", "none", "{'spend':true,'body':'{\\'access_token\\':\\'{{access_token}}\\',"
-		"\\'token_type\\':\\'bearer\\',\\'expires_in\\':3600,\\'refresh_token\\':null}'}", false },
+} repeats[] = { { "no refresh_token", "none", NULL, false },
+	{ "refresh_token null", "none",
+		"{'spend':true,'body':'{\\'access_token\\':\\'{{access_token}}\\',"
+		"\\'token_type\\':\\'bearer\\',\\'expires_in\\':3600,\\'refresh_token\\':null}'}",
+		false },
 	{ "refresh_token empty", "none", "{'set':{'refresh_token':''}}", false },
-	{ "the same refresh_token", "same", NULL, false },
-	{ "a new refresh_token", "strict", NULL, true }
-};
+	{ "the same refresh_token", "same", NULL, false }, { "a new refresh_token", "strict", NULL, true } };
 
 static void refresh_three_times(const struct repeat *repeat)
 {
@@ -674,7 +675,8 @@ static void refresh_three_times(const struct repeat *repeat)
 	for (generation = 2; generation <= 4; generation++) {
 		th_advance(host, provider, HOUR_MS + 1000);
 		same(repeat->what, served(host, "ana", 0), generation);
-		th_check(last_token_is(token), "%s: another token was sent at generation %d", repeat->what, (int)generation);
+		th_check(last_token_is(token), "%s: another token was sent at generation %d", repeat->what,
+			(int)generation);
 		body = th_must_bearer(host, "ana", NULL, NULL);
 		th_check(th_userinfo(provider, body) == 200, "%s: the bearer is refused", repeat->what);
 		free(body);
@@ -1054,7 +1056,9 @@ static char *text_of(size_t len, char seed)
 
 	th_check(text != NULL, "no memory");
 	for (i = 0; i < len; i++)
-		text[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"[(i * 7 + (size_t)seed + i / 66) % 66];
+		text[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"[(i * 7 + (size_t)seed
+												       + i / 66)
+			% 66];
 	return text;
 }
 
@@ -1076,7 +1080,8 @@ static void check_length(size_t len)
 		free(wanted);
 		wanted = text_of(len, (char)generation);
 		/* Its at_hash would be that of the token made by the server. */
-		th_script(provider, "token", "refresh_token", 1, "{'set':{'access_token':'%s','id_token':null}}", wanted);
+		th_script(
+			provider, "token", "refresh_token", 1, "{'set':{'access_token':'%s','id_token':null}}", wanted);
 		same(what, served(host, "ana", 0), generation);
 		th_check(last_token_is(token), "%s: not the refresh token that the provider gave", what);
 		free(token);
@@ -1143,8 +1148,8 @@ static acctlink_status list_user(struct th_host *host, const char *user, acctlin
 static void users_who_look_alike_never_meet(void **state)
 {
 	char *longest = text_of(1024, 3);
-	const char *users[] = { "Ana", "ana", "\xc3\xa1na", "a\xcc\x81na", "' OR 1=1 --", "%00", "../x", "ana ", "\"ana\"",
-		"ana;provider=test", longest };
+	const char *users[] = { "Ana", "ana", "\xc3\xa1na", "a\xcc\x81na", "' OR 1=1 --", "%00", "../x", "ana ",
+		"\"ana\"", "ana;provider=test", longest };
 	enum { USERS = sizeof(users) / sizeof(users[0]) };
 	static const char *const strangers[] = { "ANA", "an", "anaa", "a na", "%", "_na", "../X", "ana\n" };
 	struct th_host *host = th_host_new(provider, NULL);
@@ -1171,7 +1176,8 @@ static void users_who_look_alike_never_meet(void **state)
 		same(users[i], list_user(host, users[i], items, &count), ACCTLINK_OK);
 		same(users[i], count, 1);
 		th_check(strcmp(items[0].link_id, made[i].link_id) == 0, "%s sees another's link", users[i]);
-		th_check(strcmp(look(host, users[i]).link_id, made[i].link_id) == 0, "%s inspects another's link", users[i]);
+		th_check(strcmp(look(host, users[i]).link_id, made[i].link_id) == 0, "%s inspects another's link",
+			users[i]);
 	}
 	for (i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
 		acctlink_inspect_result none = ACCTLINK_INSPECT_RESULT_INIT;
@@ -1219,8 +1225,8 @@ static void users_that_are_too_long_or_no_utf8_are_refused_not_cut(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		refresh_test(a_lost_answer_is_not_asked_for_again_before_the_bearer_is_needed),
+	const struct CMUnitTest tests[] = { refresh_test(
+						    a_lost_answer_is_not_asked_for_again_before_the_bearer_is_needed),
 		refresh_test(a_lost_answer_is_asked_for_again_when_a_minute_of_the_bearer_is_left),
 		refresh_test(a_refusal_without_a_lost_answer_before_it_is_called_a_revocation),
 		refresh_test(a_new_consent_ends_a_lost_rotation),
@@ -1256,10 +1262,8 @@ int main(void)
 		refresh_test(a_wall_clock_set_back_does_not_prolong_a_held_bearer),
 		refresh_test(a_wall_clock_set_back_does_not_hold_refreshing_up),
 		refresh_test(tokens_of_any_length_come_back_to_the_byte),
-		refresh_test(long_id_tokens_are_served_as_bearers),
-		refresh_test(users_who_look_alike_never_meet),
-		refresh_test(users_that_are_too_long_or_no_utf8_are_refused_not_cut)
-	};
+		refresh_test(long_id_tokens_are_served_as_bearers), refresh_test(users_who_look_alike_never_meet),
+		refresh_test(users_that_are_too_long_or_no_utf8_are_refused_not_cut) };
 
 	return cmocka_run_group_tests_name("refresh", tests, start_provider, stop_provider);
 }

@@ -40,7 +40,8 @@ static void unlink_with(struct th_host *host, const char *user, int32_t revocati
 	char *bearer = NULL;
 
 	expect_status(th_unlink(host, user, NULL, &result, &err), ACCTLINK_OK, &err);
-	th_check(result.revocation == revocation, "revocation %d instead of %d", (int)result.revocation, (int)revocation);
+	th_check(result.revocation == revocation, "revocation %d instead of %d", (int)result.revocation,
+		(int)revocation);
 	if (link_id != NULL)
 		memcpy(link_id, result.link_id, sizeof(result.link_id));
 	expect_status(th_bearer(host, user, NULL, &bearer, NULL, &err), ACCTLINK_NOT_LINKED, &err);
@@ -232,8 +233,9 @@ static void what_is_left_to_revoke_survives_a_restart(void **state)
 static void whatever_does_not_settle_it_is_tried_again(void **state)
 {
 	static const char *const answers[] = { "{'status':500}", "{'status':502,'body':'<html>bad gateway</html>'}",
-		"{'status':503}", "{'status':504}", "{'status':429}", "{'status':408}", "{'status':403,'body':'<html>no</html>'}",
-		"{'cut':'before_answer'}", "{'body':'{ }','cut':'half_body'}", "{'status':500,'json':{'error':'invalid_request'}}",
+		"{'status':503}", "{'status':504}", "{'status':429}", "{'status':408}",
+		"{'status':403,'body':'<html>no</html>'}", "{'cut':'before_answer'}",
+		"{'body':'{ }','cut':'half_body'}", "{'status':500,'json':{'error':'invalid_request'}}",
 		"{'redirect':{'status':307,'location':'https://localhost:1/revoke'}}" };
 	struct th_provider *provider = *state;
 	struct th_host *host = th_host_new(provider, &quick);
@@ -550,8 +552,8 @@ static void a_link_that_needs_a_new_consent_can_be_unlinked(void **state)
 	th_advance(host, provider, HOURS(2));
 	expect_status(th_bearer(host, "ana", NULL, &bearer, NULL, &err), ACCTLINK_RELINK_REQUIRED, &err);
 	expect_status(th_inspect(host, "ana", NULL, &seen, &err), ACCTLINK_OK, &err);
-	th_check(seen.state == ACCTLINK_STATE_RELINK_REQUIRED && seen.reason == ACCTLINK_REASON_REVOKED, "state %d, reason %d",
-		(int)seen.state, (int)seen.reason);
+	th_check(seen.state == ACCTLINK_STATE_RELINK_REQUIRED && seen.reason == ACCTLINK_REASON_REVOKED,
+		"state %d, reason %d", (int)seen.state, (int)seen.reason);
 	unlink_with(host, "ana", ACCTLINK_REVOCATION_CONFIRMED, NULL);
 	expect_revocations(provider, 2); /* the refusal may have been wrong: it is revoked all the same */
 	expect_revoked(provider, 1, "refresh_token", refused);
@@ -676,7 +678,8 @@ static bool both_are_revoked(void *ctx)
 {
 	struct th_host **hosts = ctx;
 
-	return th_lines_count(hosts[0]->events, "REVOKED user=") + th_lines_count(hosts[1]->events, "REVOKED user=") >= 2;
+	return th_lines_count(hosts[0]->events, "REVOKED user=") + th_lines_count(hosts[1]->events, "REVOKED user=")
+		>= 2;
 }
 
 static void the_queue_of_one_process_does_not_repeat_what_another_is_sending(void **state)
@@ -759,8 +762,7 @@ static void a_crash_before_the_revocation_took_effect_is_made_up_for(void **stat
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		/* Those that fork come first: no thread of ours is running yet. */
+	const struct CMUnitTest tests[] = { /* Those that fork come first: no thread of ours is running yet. */
 		unlink_test(a_crash_between_revocation_and_its_note_is_made_up_for),
 		unlink_test(a_crash_before_the_revocation_took_effect_is_made_up_for),
 		unlink_test(the_refresh_token_is_revoked_first_and_then_the_access_token),

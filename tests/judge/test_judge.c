@@ -14,7 +14,7 @@
 
 #include "judge.h"
 
-#define HOURS(n) ((int64_t)(n)*3600 * 1000)
+#define HOURS(n) (INT64_C(3600) * 1000 * (n))
 #define T0 ((int64_t)1700000000000)
 
 /* ---- ledgers by hand ------------------------------------------------------------ */
@@ -92,32 +92,34 @@ static json_object *grant_n(json_object *book, int n)
 
 static void add_grant(json_object *book, int n, const char *who, const char *current, const char *ended_why)
 {
-	add(book, "grants", "{'n':%d,'sub':'sub-%s','client':'test-client','connector':'%s','alive':%s,'ended_why':%s%s%s,"
-			    "'generation':1,'current':'%s','spent':[]}",
-		n, who, who, ended_why == NULL ? "true" : "false",
-		ended_why != NULL ? "'" : "", ended_why != NULL ? ended_why : "null", ended_why != NULL ? "'" : "", current);
+	add(book, "grants",
+		"{'n':%d,'sub':'sub-%s','client':'test-client','connector':'%s','alive':%s,'ended_why':%s%s%s,"
+		"'generation':1,'current':'%s','spent':[]}",
+		n, who, who, ended_why == NULL ? "true" : "false", ended_why != NULL ? "'" : "",
+		ended_why != NULL ? ended_why : "null", ended_why != NULL ? "'" : "", current);
 }
 
 static void add_refresh_token(json_object *book, const char *hash, int grant, int spent_by)
 {
-	add(book, "tokens", "{'hash':'%s','kind':'refresh','grant':%d,'issued_at':1,'ends_at':0,'issued_by':0%s}",
-		hash, grant, spent_by < 0 ? "" : ",'spent_at':1,'spent_by':0");
+	add(book, "tokens", "{'hash':'%s','kind':'refresh','grant':%d,'issued_at':1,'ends_at':0,'issued_by':0%s}", hash,
+		grant, spent_by < 0 ? "" : ",'spent_at':1,'spent_by':0");
 }
 
 /* what: members of its outcome. */
 static void add_request(json_object *book, int n, int64_t at, const char *grant, const char *token, const char *what)
 {
-	add(book, "requests", "{'n':%d,'at':%lld,'ended_at':%lld,'method':'POST','endpoint':'token','grant':'%s','token':'%s',"
-			      "'client':'test-client','arrived_complete':true,'remote_port':%d,%s}",
-		n, (long long)at, (long long)at, grant, token,
-		40000 + n, what);
+	add(book, "requests",
+		"{'n':%d,'at':%lld,'ended_at':%lld,'method':'POST','endpoint':'token','grant':'%s','token':'%s',"
+		"'client':'test-client','arrived_complete':true,'remote_port':%d,%s}",
+		n, (long long)at, (long long)at, grant, token, 40000 + n, what);
 }
 
 /* The code is named after the refresh token that it brings. */
 static void add_exchange(json_object *book, int n, int64_t at, int grant, const char *refresh_token)
 {
-	char *what = th_printf("'status':200,'spent':true,'grant_n':%d,'outcome':'answered','carried':{'refresh_token':'%s',"
-			       "'access_token':'bearer-%s','expires_in':3600}",
+	char *what = th_printf(
+		"'status':200,'spent':true,'grant_n':%d,'outcome':'answered','carried':{'refresh_token':'%s',"
+		"'access_token':'bearer-%s','expires_in':3600}",
 		grant, refresh_token, refresh_token);
 	char *code = th_printf("code-%s", refresh_token);
 
@@ -130,8 +132,9 @@ static void add_exchange(json_object *book, int n, int64_t at, int grant, const 
 /* how: of the outcome, e.g. "'outcome':'cut'". */
 static void add_refresh(json_object *book, int n, int64_t at, const char *sent, const char *brought, const char *how)
 {
-	char *what = th_printf("'status':200,'spent':true,%s,'carried':{'refresh_token':'%s','access_token':'bearer-%s',"
-			       "'expires_in':3600}",
+	char *what = th_printf(
+		"'status':200,'spent':true,%s,'carried':{'refresh_token':'%s','access_token':'bearer-%s',"
+		"'expires_in':3600}",
 		how, brought, brought);
 
 	add_request(book, n, at, "refresh_token", sent, what);
@@ -308,7 +311,8 @@ static void a_short_bearer_leaves_a_tenth_of_its_life_for_a_resend(void **state)
 		set(json_object_object_get(request_n(book, 0), "carried"), "expires_in", json_object_new_int(300));
 		add_refresh(book, 1, T0 + 240000, "t1", "t2", CUT);
 		add_refresh(book, 2, T0 + at, "t1", "t3", ANSWERED);
-		judged(book, NULL, NULL, at == 260000 ? 1 : 0, at == 260000 ? "while the bearer was good" : "all is well", NULL);
+		judged(book, NULL, NULL, at == 260000 ? 1 : 0,
+			at == 260000 ? "while the bearer was good" : "all is well", NULL);
 	}
 }
 
@@ -318,7 +322,8 @@ static void a_resend_after_the_data_api_refused_the_bearer_passes(void **state)
 
 	(void)state;
 	add_refresh(book, 1, T0 + 1000, "t1", "t2", GONE);
-	add(book, "requests", "{'n':2,'at':%lld,'endpoint':'api','bearer':'bearer-t1','status':401,'arrived_complete':true}",
+	add(book, "requests",
+		"{'n':2,'at':%lld,'endpoint':'api','bearer':'bearer-t1','status':401,'arrived_complete':true}",
 		(long long)T0 + 60000);
 	add_refresh(book, 3, T0 + 61000, "t1", "t3", ANSWERED);
 	passes(book);
@@ -330,7 +335,8 @@ static void an_api_that_refuses_another_bearer_is_no_reason(void **state)
 
 	(void)state;
 	add_refresh(book, 1, T0 + 1000, "t1", "t2", GONE);
-	add(book, "requests", "{'n':2,'at':%lld,'endpoint':'api','bearer':'bearer-t0','status':401,'arrived_complete':true}",
+	add(book, "requests",
+		"{'n':2,'at':%lld,'endpoint':'api','bearer':'bearer-t0','status':401,'arrived_complete':true}",
 		(long long)T0 + 60000);
 	add_refresh(book, 3, T0 + 61000, "t1", "t3", ANSWERED);
 	breaks(book, "VIOLATION once", "while the bearer was good");
@@ -341,8 +347,8 @@ static void what_was_turned_away_may_come_again_at_once(void **state)
 	static const struct {
 		int status;
 		const char *error;
-	} answers[] = { { 503, NULL }, { 429, "invalid_grant" }, { 408, NULL },
-		{ 425, NULL }, { 403, NULL }, { 401, "invalid_client" }, { 400, "unsupported_grant_type" } };
+	} answers[] = { { 503, NULL }, { 429, "invalid_grant" }, { 408, NULL }, { 425, NULL }, { 403, NULL },
+		{ 401, "invalid_client" }, { 400, "unsupported_grant_type" } };
 	size_t i;
 
 	(void)state;
@@ -470,7 +476,8 @@ static void a_spend_that_answers_500_is_listed_as_lost(void **state)
 	json_object *book = book_of_one();
 
 	(void)state;
-	add_request(book, 1, T0 + 1000, "refresh_token", "t1", "'status':500,'spent':true,'outcome':'answered','carried':{}");
+	add_request(book, 1, T0 + 1000, "refresh_token", "t1",
+		"'status':500,'spent':true,'outcome':'answered','carried':{}");
 	judged(book, NULL, NULL, 0, "lost: the spend of request 1", "HTTP 500");
 }
 
@@ -483,14 +490,7 @@ static void a_spend_that_answers_500_is_listed_as_lost(void **state)
  *   dan   as ben; then the bearer ended and the resend was refused
  *   eva   unlinked
  *   fay   consented twice */
-enum who { ANA,
-	BEN,
-	CORA,
-	DAN,
-	EVA,
-	FAY,
-	FAY_AGAIN,
-	EVERYBODY };
+enum who { ANA, BEN, CORA, DAN, EVA, FAY, FAY_AGAIN, EVERYBODY };
 static const char *const names[] = { "ana", "ben", "cora", "dan", "eva", "fay", "fay" };
 
 static struct world {
@@ -578,12 +578,7 @@ static int end_world(void **state)
 }
 
 /* What the provider saw, by hand. Requests 0 to 6 are the consents. */
-enum { ANA_REFRESH = 7,
-	BEN_LOST,
-	CORA_REFUSED,
-	DAN_LOST,
-	DAN_REFUSED,
-	NEXT };
+enum { ANA_REFRESH = 7, BEN_LOST, CORA_REFUSED, DAN_LOST, DAN_REFUSED, NEXT };
 
 static json_object *book_of_world(void)
 {
@@ -681,7 +676,8 @@ static void a_token_from_nowhere_is_found(void **state)
 	(void)state;
 	drop_request(book, ANA_REFRESH);
 	for (i = json_object_array_length(tokens); i-- > 0;) {
-		const char *hash = json_object_get_string(json_object_object_get(json_object_array_get_idx(tokens, i), "hash"));
+		const char *hash = json_object_get_string(
+			json_object_object_get(json_object_array_get_idx(tokens, i), "hash"));
 
 		if (strcmp(hash, world.second[ANA]) == 0)
 			json_object_array_del_idx(tokens, i, 1);
@@ -842,8 +838,8 @@ static void a_documented_reuse_window_allows_one_resend_at_once(void **state)
 		add_refresh(book, 2, T0 + 1000 + after, "t1", "t3", ANSWERED);
 		judge_book(book, configs, NULL, &verdict);
 		/* The store is empty, so other rules are broken anyway. */
-		th_check((strstr(verdict.text, "VIOLATION once") != NULL) == (after > 30000), "%d ms after: %s", (int)after,
-			verdict.text);
+		th_check((strstr(verdict.text, "VIOLATION once") != NULL) == (after > 30000), "%d ms after: %s",
+			(int)after, verdict.text);
 		th_verdict_clear(&verdict);
 	}
 	th_host_free(&host);
@@ -889,7 +885,8 @@ static void users_of_one_subject_are_told_apart(void **state)
 	add_refresh_token(book, "t3", 0, -1);
 	set(grant_n(book, 0), "current", json_object_new_string("t3"));
 	add_refresh(book, 2, T0 + HOURS(2), gil, "t3", ANSWERED);
-	judged(book, configs, NULL, 1, "VIOLATION counted: sub-1 at \"\": 3 accepted", "VIOLATION kept: refresh token t3");
+	judged(book, configs, NULL, 1, "VIOLATION counted: sub-1 at \"\": 3 accepted",
+		"VIOLATION kept: refresh token t3");
 	free(hal);
 	free(gil);
 	th_host_free(&host);
@@ -922,10 +919,12 @@ static void a_thief_who_uses_a_stolen_token_is_found(void **state)
 	th_must_link(host, provider, "zoe", NULL, NULL);
 	hash = th_grant_current(provider, -1);
 	token = th_raw_token(provider, hash);
-	body = th_printf("grant_type=refresh_token&client_id=test-client&client_secret=test-secret&refresh_token=%s", token);
+	body = th_printf(
+		"grant_type=refresh_token&client_id=test-client&client_secret=test-secret&refresh_token=%s", token);
 	url = th_printf("%s/token", provider->issuer);
 	browser = th_browser_new(provider->ca_file);
-	th_check(th_browser_go(browser, "POST", url, NULL, body, &answer) && answer.status == 200, "the thief's refresh");
+	th_check(th_browser_go(browser, "POST", url, NULL, body, &answer) && answer.status == 200,
+		"the thief's refresh");
 	configs[0] = host->config_path;
 	th_judge_run(provider->control, configs, NULL, &verdict);
 	th_check(verdict.exit_code == 1 && strstr(verdict.text, "VIOLATION current") != NULL

@@ -22,8 +22,9 @@
 
 /* ---- the rest of the provider -------------------------------------------------------- */
 
-static struct pp_grant the_grant = { .subject = (char *)"sub-1", .client = (char *)"c",
-	.connector = (char *)"mikomo", .alive = true, .generation = 2 };
+static struct pp_grant the_grant = {
+	.subject = (char *)"sub-1", .client = (char *)"c", .connector = (char *)"mikomo", .alive = true, .generation = 2
+};
 static struct pp_token the_tokens[2] = {
 	{ .kind = PP_REFRESH, .hash = (char *)"h1", .grant = &the_grant, .issued_by = 0, .spent_at = 5, .spent_by = 1 },
 	{ .kind = PP_REFRESH, .hash = (char *)"h2", .grant = &the_grant, .issued_by = 1 }
@@ -99,7 +100,9 @@ static void live(int (*life)(void *ctx))
 
 static void begin(struct pp_request *req, enum pp_endpoint endpoint, const char *body)
 {
-	*req = (struct pp_request){ .method = "POST", .path = "/token", .query = "", .endpoint = endpoint, .body = body };
+	*req = (struct pp_request){
+		.method = "POST", .path = "/token", .query = "", .endpoint = endpoint, .body = body
+	};
 	req->params = pp_form_parse(body);
 	req->headers = json_object_new_object();
 	json_object_object_add(req->headers, "authorization", json_object_new_string("Bearer b1"));
@@ -150,8 +153,8 @@ static json_object *nth(json_object *ledger, size_t i)
 
 static void count_is(const char *grant, int wanted)
 {
-	th_check(pp_ledger_count("token", grant) == wanted, "%d whole requests instead of %d", pp_ledger_count("token", grant),
-		wanted);
+	th_check(pp_ledger_count("token", grant) == wanted, "%d whole requests instead of %d",
+		pp_ledger_count("token", grant), wanted);
 }
 
 /* ---- one life ------------------------------------------------------------------------------ */
@@ -178,7 +181,8 @@ static int see_a_request(void *ctx)
 	rec = nth(ledger, 0);
 	th_check(reads(rec, "token", hash) && reads(rec, "grant", "refresh_token"), "token and grant");
 	th_check(strcmp(pp_text(pp_member(rec, "params"), "refresh_token", ""), hash) == 0, "secrets are hashed");
-	th_check(json_object_array_length(pp_member(pp_member(rec, "params"), "scope")) == 2, "what comes twice is a list");
+	th_check(json_object_array_length(pp_member(pp_member(rec, "params"), "scope")) == 2,
+		"what comes twice is a list");
 	th_check(strstr(json_object_to_json_string(pp_member(rec, "params")), "rt-1") == NULL, "no secret in params");
 	th_check(pp_number(pp_member(ledger, "counts"), "token", 0) == 1, "counts");
 	json_object_put(ledger);
@@ -250,7 +254,8 @@ static void answer_told(const char *body, const char *act, const char *member, c
 	req.act = json_tokener_parse(act);
 	pp_ledger_answer(&req, &answer);
 	from = pp_member(pp_member(req.rec, "carried"), member) != NULL ? pp_member(req.rec, "carried") : req.rec;
-	th_check(strcmp(pp_member(from, member) != NULL ? json_object_get_string(pp_member(from, member)) : "-", wanted) == 0,
+	th_check(strcmp(pp_member(from, member) != NULL ? json_object_get_string(pp_member(from, member)) : "-", wanted)
+			== 0,
 		"%s after %s %s: %s", member, body, act, json_object_to_json_string(req.rec));
 	free(answer.body);
 	end(&req, "answered");
@@ -325,14 +330,16 @@ static int second_life(void *ctx)
 	count_is("authorization_code", 1);
 	refresh("rt-5");
 	ledger = page();
-	th_check(json_object_array_length(pp_member(ledger, "requests")) == 6, "%s", json_object_to_json_string(ledger));
+	th_check(
+		json_object_array_length(pp_member(ledger, "requests")) == 6, "%s", json_object_to_json_string(ledger));
 	th_check(reads(nth(ledger, 1), "outcome", "cut") && pp_number(nth(ledger, 1), "n", -1) == 1, "late");
 	th_check(reads(nth(ledger, 2), "outcome", "gone") && !pp_flag(nth(ledger, 2), "arrived_complete", true),
 		"what never became whole keeps its number");
 	th_check(reads(nth(ledger, 4), "outcome", "gone") && pp_flag(nth(ledger, 4), "provider_died", false),
 		"what was pending");
 	th_check(pp_number(nth(ledger, 5), "n", -1) == 5, "numbers go on");
-	th_check(pp_number(json_object_array_get_idx(pp_member(ledger, "starts"), 0), "n", -1) == 5, "the start is noted");
+	th_check(pp_number(json_object_array_get_idx(pp_member(ledger, "starts"), 0), "n", -1) == 5,
+		"the start is noted");
 	json_object_put(ledger);
 	return 0;
 }
@@ -372,8 +379,8 @@ static int after_the_reset(void *ctx)
 	pp_ledger_init(path);
 	count_is(NULL, 1);
 	ledger = page();
-	th_check(json_object_array_length(pp_member(ledger, "requests")) == 1 && pp_number(ledger, "first", -1) == 2, "%s",
-		json_object_to_json_string(ledger));
+	th_check(json_object_array_length(pp_member(ledger, "requests")) == 1 && pp_number(ledger, "first", -1) == 2,
+		"%s", json_object_to_json_string(ledger));
 	json_object_put(ledger);
 	return 0;
 }
@@ -458,8 +465,10 @@ static void a_line_that_a_kill_tore_is_cut_off(void **state)
 		live(live_on);
 		text = th_read_file(path);
 		/* the start, if anything was there, and a request that arrives and is answered */
-		th_check(count_lines(text) == count_lines(part) + 2 + (count_lines(part) > 0), "cut at %zu: %s", at, text);
-		th_check(strncmp(text, part, (size_t)(strrchr(part, '\n') != NULL ? strrchr(part, '\n') - part + 1 : 0)) == 0,
+		th_check(count_lines(text) == count_lines(part) + 2 + (count_lines(part) > 0), "cut at %zu: %s", at,
+			text);
+		th_check(strncmp(text, part, (size_t)(strrchr(part, '\n') != NULL ? strrchr(part, '\n') - part + 1 : 0))
+				== 0,
 			"cut at %zu", at);
 		free(text);
 		free(part);
@@ -479,7 +488,8 @@ static int exit_code_of(int (*life)(void *ctx))
 static void a_broken_line_in_the_middle_is_an_error(void **state)
 {
 	(void)state;
-	th_write_file(path, 0600, "{\"t\":\"grant\",\"k\":\"0\",\"v\":1}\nrubbish\n{\"t\":\"grant\",\"k\":\"1\",\"v\":1}\n");
+	th_write_file(
+		path, 0600, "{\"t\":\"grant\",\"k\":\"0\",\"v\":1}\nrubbish\n{\"t\":\"grant\",\"k\":\"1\",\"v\":1}\n");
 	th_check(exit_code_of(live_on) == 2, "it was taken");
 }
 

@@ -106,8 +106,8 @@ static void read_info(CURL *curl, struct th_answer *answer)
 		answer->body = th_printf("%s", "");
 }
 
-bool th_browser_go(struct th_browser *browser, const char *method, const char *url,
-	const char *const *headers, const char *body, struct th_answer *answer)
+bool th_browser_go(struct th_browser *browser, const char *method, const char *url, const char *const *headers,
+	const char *body, struct th_answer *answer)
 {
 	CURL *curl = browser->curl;
 	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
@@ -303,8 +303,8 @@ static bool at_provider(const struct th_provider *provider, const char *url)
 }
 
 /* What to post to the form of a page of the provider. */
-static void fill_form(const struct th_provider *provider, const char *html, enum th_choice choice,
-	const char *login, char **url, char **body)
+static void fill_form(const struct th_provider *provider, const char *html, enum th_choice choice, const char *login,
+	char **url, char **body)
 {
 	const char *form = strstr(html, "<form");
 	char *action = form != NULL ? attribute(form, "action") : NULL;
@@ -341,8 +341,7 @@ static bool reached_application(const struct th_provider *provider, const struct
 	return *params != NULL;
 }
 
-char *th_consent_as(const struct th_provider *provider, const char *url, enum th_choice choice,
-	const char *login)
+char *th_consent_as(const struct th_provider *provider, const char *url, enum th_choice choice, const char *login)
 {
 	struct th_browser *browser = th_browser_new(provider->ca_file);
 	char *at = th_printf("%s", url);

@@ -27,7 +27,11 @@
 
 _Noreturn void th_fail_at(const char *file, int line, const char *fmt, ...) TH_PRINTF(3, 4);
 #define th_fail(...) th_fail_at(__FILE__, __LINE__, __VA_ARGS__)
-#define th_check(condition, ...) do { if (!(condition)) th_fail(__VA_ARGS__); } while (0)
+#define th_check(condition, ...) \
+	do { \
+		if (!(condition)) \
+			th_fail(__VA_ARGS__); \
+	} while (0)
 
 char *th_printf(const char *fmt, ...) TH_PRINTF(1, 2);
 char *th_vprintf(const char *fmt, va_list args) TH_PRINTF(1, 0);
@@ -38,7 +42,7 @@ void th_write_file(const char *path, mode_t mode, const char *text);
 char *th_read_file(const char *path);
 /* A file below the source tree: $TH_SRCDIR, $srcdir or the working directory. */
 char *th_source_path(const char *below);
-bool th_full(void); /* `check --full`: the whole matrix, not a sample */
+bool th_full(void);     /* `check --full`: the whole matrix, not a sample */
 uint64_t th_seed(void); /* $TH_SEED or chance; printed once as a TAP comment */
 
 /* Polls every 2 ms; fails with `what` after the time-out. */
@@ -56,7 +60,7 @@ void th_join(pid_t pid, int timeout_ms);
 struct th_clock;
 struct th_clock *th_clock_new(void);
 void th_clock_free(struct th_clock **clock);
-void th_clock_advance(struct th_clock *clock, int64_t ms); /* both clocks */
+void th_clock_advance(struct th_clock *clock, int64_t ms);    /* both clocks */
 void th_clock_shift_wall(struct th_clock *clock, int64_t ms); /* somebody sets the clock */
 int64_t th_clock_wall_ms(const struct th_clock *clock);
 int64_t th_clock_boot_ms(const struct th_clock *clock);
@@ -97,7 +101,7 @@ struct th_provider {
 	char *ca_file; /* NULL for plain http */
 	pid_t pid;
 	int stdin_fd;
-	char *error_file; /* what it wrote to stderr */
+	char *error_file;  /* what it wrote to stderr */
 	int64_t offset_ms; /* of its clock; see th_provider_advance */
 };
 
@@ -112,9 +116,9 @@ void th_provider_advance(struct th_provider *provider, int64_t ms); /* its clock
 void th_control(struct th_provider *provider, const char *fmt, ...) TH_PRINTF(2, 3);
 /* Queues one entry: th_script(p, "token", "refresh_token", 1, "{'cut':'half_body'}");
  * grant NULL: any; times -1: from now on. */
-void th_script(struct th_provider *provider, const char *endpoint, const char *grant, int times,
-	const char *fmt, ...) TH_PRINTF(5, 6);
-void th_unscript(struct th_provider *provider); /* forgets what is queued */
+void th_script(struct th_provider *provider, const char *endpoint, const char *grant, int times, const char *fmt, ...)
+	TH_PRINTF(5, 6);
+void th_unscript(struct th_provider *provider);                 /* forgets what is queued */
 void th_provider_down(struct th_provider *provider, bool down); /* connections are refused */
 /* Waits until `count` requests are held under `name`. */
 void th_wait_held(struct th_provider *provider, const char *name, int count);
@@ -134,7 +138,7 @@ char *th_request_body(struct th_provider *provider, const char *endpoint, int ba
 int th_grant_count(struct th_provider *provider);
 bool th_grant_alive(struct th_provider *provider, int n);
 int th_grant_generation(struct th_provider *provider, int n);
-char *th_grant_current(struct th_provider *provider, int n); /* hash of its refresh token */
+char *th_grant_current(struct th_provider *provider, int n);        /* hash of its refresh token */
 char *th_raw_token(struct th_provider *provider, const char *hash); /* the token itself */
 
 /* ---- HTTP and the browser (browser.c) ----------------------------------- */
@@ -154,8 +158,8 @@ struct th_browser *th_browser_new(const char *ca_file);
 void th_browser_free(struct th_browser **browser);
 /* One request, no redirect followed. headers: "Name: value", ended by NULL, or
  * NULL; body NULL: none. False if no whole answer came. */
-bool th_browser_go(struct th_browser *browser, const char *method, const char *url,
-	const char *const *headers, const char *body, struct th_answer *answer);
+bool th_browser_go(struct th_browser *browser, const char *method, const char *url, const char *const *headers,
+	const char *body, struct th_answer *answer);
 
 /* The first form of a page whose action ends so and that holds this text (NULL:
  * any): where it is posted to and its inputs, form-encoded. False if there is none. */
@@ -165,8 +169,7 @@ enum th_choice { TH_ACCEPT, TH_DENY };
 /* Opens the consent URL, signs in as `login` (NULL: "alice"; the practice
  * server asks nobody), consents or not, and returns the raw parameters that
  * reach redirect_uri: the query or the form body. */
-char *th_consent_as(const struct th_provider *provider, const char *url, enum th_choice choice,
-	const char *login);
+char *th_consent_as(const struct th_provider *provider, const char *url, enum th_choice choice, const char *login);
 char *th_consent(const struct th_provider *provider, const char *url);
 /* The value of one parameter of a URL or a query, form-decoded; NULL if absent. */
 char *th_param(const char *url, const char *name);

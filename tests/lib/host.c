@@ -19,8 +19,8 @@ acctlink_str th_str(const char *text)
 
 char *th_error_text(const acctlink_error *err)
 {
-	return th_printf("%d %s (%s) HTTP %d %s", (int)err->status, err->message, err->where,
-		(int)err->http_status, err->provider_code);
+	return th_printf("%d %s (%s) HTTP %d %s", (int)err->status, err->message, err->where, (int)err->http_status,
+		err->provider_code);
 }
 
 /* ---- config -------------------------------------------------------------- */
@@ -102,8 +102,8 @@ char *th_config_write(const char *dir, const struct th_provider *provider, const
 	char *path = th_printf("%s/acctlink.conf", dir);
 	char *key_path = th_printf("%s/store.key", dir);
 	char *text = th_printf("store = {\n\tpath = \"%s/store.db\";\n\tkey_file = \"%s\";\n};\n%s\n"
-		"providers = {\n\ttest = {\n%s%s%s%s%s%s%s\n\t};\n%s\n};\n", dir, key_path,
-		part[0], part[1], part[2], part[3], part[4], part[5], part[6], part[7], part[8]);
+			       "providers = {\n\ttest = {\n%s%s%s%s%s%s%s\n\t};\n%s\n};\n",
+		dir, key_path, part[0], part[1], part[2], part[3], part[4], part[5], part[6], part[7], part[8]);
 	size_t i;
 
 	write_key(key_path);
@@ -139,11 +139,11 @@ static void note_event(void *ctx, const acctlink_event *event)
 {
 	struct th_host *host = ctx;
 	char *line = th_printf("%s user=%.*s provider=%.*s institution=%.*s link=%.*s state=%d reason=%d "
-		"epoch=%llu generation=%llu", event_name(event->kind),
-		(int)event->user.len, event->user.data, (int)event->provider.len, event->provider.data,
-		(int)event->institution.len, event->institution.data, (int)event->link_id.len, event->link_id.data,
-		(int)event->state, (int)event->reason,
-		(unsigned long long)event->epoch, (unsigned long long)event->generation);
+			       "epoch=%llu generation=%llu",
+		event_name(event->kind), (int)event->user.len, event->user.data, (int)event->provider.len,
+		event->provider.data, (int)event->institution.len, event->institution.data, (int)event->link_id.len,
+		event->link_id.data, (int)event->state, (int)event->reason, (unsigned long long)event->epoch,
+		(unsigned long long)event->generation);
 
 	th_lines_add(host->events, line);
 	free(line);
@@ -164,7 +164,7 @@ void th_plugin_load(acctlink_api *api)
 	const char *given = getenv("ACCTLINK_PLUGIN");
 	const char *build = getenv("TH_BUILDDIR");
 	char *path = given != NULL ? th_printf("%s", given)
-		: th_printf("%s/.libs/acctlink.so", build != NULL ? build : ".");
+				   : th_printf("%s/.libs/acctlink.so", build != NULL ? build : ".");
 	char why[512] = "";
 
 	th_check(acctlink_dl_open(path, api, why, sizeof(why)) == 0, "load %s: %s", path, why);
@@ -197,8 +197,7 @@ static void discard(struct th_host **host)
 	*host = NULL;
 }
 
-acctlink_status th_host_try(const char *config_path, struct th_clock *clock, struct th_host **out,
-	acctlink_error *err)
+acctlink_status th_host_try(const char *config_path, struct th_clock *clock, struct th_host **out, acctlink_error *err)
 {
 	struct th_host *host = calloc(1, sizeof(*host));
 	acctlink_status rc;
@@ -292,8 +291,8 @@ void th_wait_event(struct th_host *host, const char *part, size_t count)
 
 /* ---- consent ---------------------------------------------------------------- */
 
-acctlink_status th_begin(struct th_host *host, const char *user, const char *institution,
-	struct th_flow *flow, acctlink_error *err)
+acctlink_status th_begin(
+	struct th_host *host, const char *user, const char *institution, struct th_flow *flow, acctlink_error *err)
 {
 	acctlink_begin_args args = ACCTLINK_BEGIN_ARGS_INIT;
 	acctlink_begin_result result = ACCTLINK_BEGIN_RESULT_INIT;
@@ -307,7 +306,8 @@ acctlink_status th_begin(struct th_host *host, const char *user, const char *ins
 	result.set_cookie = (acctlink_out){ flow->set_cookie, sizeof(flow->set_cookie), 0 };
 	rc = host->api.begin(host->handle, &args, &result, err);
 	if (rc == ACCTLINK_OK)
-		snprintf(flow->cookie, sizeof(flow->cookie), "%.*s", (int)strcspn(flow->set_cookie, ";"), flow->set_cookie);
+		snprintf(flow->cookie, sizeof(flow->cookie), "%.*s", (int)strcspn(flow->set_cookie, ";"),
+			flow->set_cookie);
 	return rc;
 }
 
@@ -324,8 +324,8 @@ acctlink_status th_callback(struct th_host *host, const char *user, const char *
 	return host->api.on_callback(host->handle, &args, result, err);
 }
 
-acctlink_status th_link(struct th_host *host, struct th_provider *provider, const char *user,
-	const char *institution, acctlink_callback_result *result, acctlink_error *err)
+acctlink_status th_link(struct th_host *host, struct th_provider *provider, const char *user, const char *institution,
+	acctlink_callback_result *result, acctlink_error *err)
 {
 	struct th_flow *flow = calloc(1, sizeof(*flow));
 	acctlink_status rc;
@@ -342,8 +342,8 @@ acctlink_status th_link(struct th_host *host, struct th_provider *provider, cons
 	return rc;
 }
 
-void th_must_link(struct th_host *host, struct th_provider *provider, const char *user,
-	const char *institution, acctlink_callback_result *result)
+void th_must_link(struct th_host *host, struct th_provider *provider, const char *user, const char *institution,
+	acctlink_callback_result *result)
 {
 	acctlink_error err = { 0 };
 
@@ -389,8 +389,7 @@ acctlink_status th_bearer(struct th_host *host, const char *user, const char *in
 	return rc;
 }
 
-char *th_must_bearer(struct th_host *host, const char *user, const char *institution,
-	acctlink_bearer_info *info)
+char *th_must_bearer(struct th_host *host, const char *user, const char *institution, acctlink_bearer_info *info)
 {
 	acctlink_error err = { 0 };
 	char *bearer = NULL;
@@ -420,8 +419,8 @@ acctlink_status th_unlink(struct th_host *host, const char *user, const char *in
 	return host->api.unlink(host->handle, &args, result, err);
 }
 
-acctlink_status th_report(struct th_host *host, const char *user, const char *institution,
-	uint64_t generation, acctlink_error *err)
+acctlink_status th_report(
+	struct th_host *host, const char *user, const char *institution, uint64_t generation, acctlink_error *err)
 {
 	acctlink_rejected_args args = ACCTLINK_REJECTED_ARGS_INIT;
 

@@ -55,8 +55,7 @@ struct th_host *th_host_new(const struct th_provider *provider, const struct th_
  * clock NULL: one of its own. Fails unless init succeeds. */
 struct th_host *th_host_open(const char *config_path, struct th_clock *clock);
 /* The same, but init may fail: returns its status; *out is NULL then. */
-acctlink_status th_host_try(const char *config_path, struct th_clock *clock, struct th_host **out,
-	acctlink_error *err);
+acctlink_status th_host_try(const char *config_path, struct th_clock *clock, struct th_host **out, acctlink_error *err);
 /* Shuts down, and fails unless that is OK. A handle that is NULL was ended by the test. */
 void th_host_free(struct th_host **host);
 /* Shut down and init again on the same config, as a restart of the process would. */
@@ -72,28 +71,27 @@ struct th_flow {
 	char set_cookie[1024];
 	char cookie[1024]; /* what the browser sends back: NAME=VALUE */
 };
-acctlink_status th_begin(struct th_host *host, const char *user, const char *institution,
-	struct th_flow *flow, acctlink_error *err);
+acctlink_status th_begin(
+	struct th_host *host, const char *user, const char *institution, struct th_flow *flow, acctlink_error *err);
 acctlink_status th_callback(struct th_host *host, const char *user, const char *params, const char *cookie,
 	acctlink_callback_result *result, acctlink_error *err);
 /* All steps; result and err may be NULL. */
-acctlink_status th_link(struct th_host *host, struct th_provider *provider, const char *user,
-	const char *institution, acctlink_callback_result *result, acctlink_error *err);
-void th_must_link(struct th_host *host, struct th_provider *provider, const char *user,
-	const char *institution, acctlink_callback_result *result);
+acctlink_status th_link(struct th_host *host, struct th_provider *provider, const char *user, const char *institution,
+	acctlink_callback_result *result, acctlink_error *err);
+void th_must_link(struct th_host *host, struct th_provider *provider, const char *user, const char *institution,
+	acctlink_callback_result *result);
 
 /* *bearer is set on success only; info and err may be NULL. */
 acctlink_status th_bearer(struct th_host *host, const char *user, const char *institution, char **bearer,
 	acctlink_bearer_info *info, acctlink_error *err);
-char *th_must_bearer(struct th_host *host, const char *user, const char *institution,
-	acctlink_bearer_info *info);
+char *th_must_bearer(struct th_host *host, const char *user, const char *institution, acctlink_bearer_info *info);
 /* result is the caller's ACCTLINK_INSPECT_RESULT_INIT, with buffers if wanted. */
 acctlink_status th_inspect(struct th_host *host, const char *user, const char *institution,
 	acctlink_inspect_result *result, acctlink_error *err);
 acctlink_status th_unlink(struct th_host *host, const char *user, const char *institution,
 	acctlink_unlink_result *result, acctlink_error *err);
-acctlink_status th_report(struct th_host *host, const char *user, const char *institution,
-	uint64_t generation, acctlink_error *err);
+acctlink_status th_report(
+	struct th_host *host, const char *user, const char *institution, uint64_t generation, acctlink_error *err);
 
 acctlink_str th_str(const char *text); /* NULL: not given */
 /* Status, message, place and the provider's part of an error, for th_check. */

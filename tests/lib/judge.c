@@ -31,7 +31,8 @@ static void add_program(struct words *words)
 {
 	const char *given = getenv("ACCTLINK_JUDGE");
 	const char *top = getenv("TH_BUILDDIR");
-	char *path = given != NULL ? th_printf("%s", given) : th_printf("%s/tools/judge/judge", top != NULL ? top : ".");
+	char *path = given != NULL ? th_printf("%s", given)
+				   : th_printf("%s/tools/judge/judge", top != NULL ? top : ".");
 
 	th_check(access(path, X_OK) == 0, "there is no judge at %s", path);
 	add_word(words, path);

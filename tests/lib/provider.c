@@ -122,14 +122,16 @@ static void spawn_server(struct th_provider *provider, const char *const *given,
 	make_command(provider->kind, given, &command);
 	make_environment(given, &environment);
 	th_check(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "pipe: %s", strerror(errno));
-	th_check(posix_spawn_file_actions_init(&actions) == 0 &&
-		posix_spawn_file_actions_adddup2(&actions, in[0], 0) == 0 &&
-		posix_spawn_file_actions_adddup2(&actions, out[1], 1) == 0 &&
-		posix_spawn_file_actions_addopen(&actions, 2, provider->error_file, O_WRONLY | O_CREAT, 0600) == 0,
+	th_check(posix_spawn_file_actions_init(&actions) == 0
+			&& posix_spawn_file_actions_adddup2(&actions, in[0], 0) == 0
+			&& posix_spawn_file_actions_adddup2(&actions, out[1], 1) == 0
+			&& posix_spawn_file_actions_addopen(&actions, 2, provider->error_file, O_WRONLY | O_CREAT, 0600)
+				== 0,
 		"posix_spawn_file_actions");
 	rc = posix_spawnp(&provider->pid, command.item[0], &actions, NULL, command.item, environment.item);
-	th_check(rc == 0, "start %s: %s%s", command.item[0], strerror(rc), provider->kind == TH_CERTIFIED
-		? " (run `npm ci` in tests/servers, or set ACCTLINK_NODE)" : " (was libmicrohttpd there when it was built?)");
+	th_check(rc == 0, "start %s: %s%s", command.item[0], strerror(rc),
+		provider->kind == TH_CERTIFIED ? " (run `npm ci` in tests/servers, or set ACCTLINK_NODE)"
+					       : " (was libmicrohttpd there when it was built?)");
 	posix_spawn_file_actions_destroy(&actions);
 	close(in[0]);
 	close(out[1]);
@@ -281,8 +283,7 @@ void th_control(struct th_provider *provider, const char *fmt, ...)
 	post_control(provider, text);
 }
 
-void th_script(struct th_provider *provider, const char *endpoint, const char *grant, int times,
-	const char *fmt, ...)
+void th_script(struct th_provider *provider, const char *endpoint, const char *grant, int times, const char *fmt, ...)
 {
 	va_list args;
 	char *what;
@@ -291,8 +292,8 @@ void th_script(struct th_provider *provider, const char *endpoint, const char *g
 	va_start(args, fmt);
 	what = th_vprintf(fmt, args);
 	va_end(args);
-	post_control(provider, th_printf("{'queue':[{'endpoint':'%s',%s'times':%d,'do':%s}]}", endpoint,
-		which, times, what));
+	post_control(provider,
+		th_printf("{'queue':[{'endpoint':'%s',%s'times':%d,'do':%s}]}", endpoint, which, times, what));
 	free(which);
 	free(what);
 }
@@ -358,8 +359,10 @@ json_object *th_ledger(struct th_provider *provider)
 
 int th_count(struct th_provider *provider, const char *endpoint, const char *grant)
 {
-	return call_number(provider, th_printf("/ledger/count?endpoint=%s%s%s", endpoint,
-		grant != NULL ? "&grant=" : "", grant != NULL ? grant : ""), "count");
+	return call_number(provider,
+		th_printf("/ledger/count?endpoint=%s%s%s", endpoint, grant != NULL ? "&grant=" : "",
+			grant != NULL ? grant : ""),
+		"count");
 }
 
 static bool enough_counted(void *ctx)
@@ -386,7 +389,8 @@ int th_max_arrivals(struct th_provider *provider)
 	json_object *ledger = th_ledger(provider);
 	int most = 0;
 
-	json_object_object_foreach(json_object_object_get(ledger, "arrivals"), hash, count) {
+	json_object_object_foreach(json_object_object_get(ledger, "arrivals"), hash, count)
+	{
 		(void)hash;
 		if (json_object_get_int(count) > most)
 			most = json_object_get_int(count);
@@ -404,7 +408,8 @@ static json_object *find_request(json_object *ledger, const char *endpoint, int 
 	for (i = json_object_array_length(requests); i > 0; i--) {
 		json_object *request = json_object_array_get_idx(requests, i - 1);
 
-		if (strcmp(json_object_get_string(json_object_object_get(request, "endpoint")), endpoint) == 0 && back-- == 0)
+		if (strcmp(json_object_get_string(json_object_object_get(request, "endpoint")), endpoint) == 0
+			&& back-- == 0)
 			return request;
 	}
 	return NULL;

@@ -29,14 +29,15 @@ static X509 *new_certificate(const char *name, long serial, EVP_PKEY *key, X509 
 	X509_NAME *subject = X509_NAME_new();
 
 	th_check(cert != NULL && subject != NULL, "no memory");
-	th_check(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0) == 1 &&
-		X509_set_version(cert, X509_VERSION_3) == 1 &&
-		ASN1_INTEGER_set(X509_get_serialNumber(cert), serial) == 1 &&
-		X509_gmtime_adj(X509_getm_notBefore(cert), -86400) != NULL &&
-		X509_gmtime_adj(X509_getm_notAfter(cert), 2 * 86400) != NULL &&
-		X509_set_subject_name(cert, subject) == 1 &&
-		X509_set_issuer_name(cert, issuer != NULL ? X509_get_subject_name(issuer) : subject) == 1 &&
-		X509_set_pubkey(cert, key) == 1, "certificate for %s", name);
+	th_check(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0) == 1
+			&& X509_set_version(cert, X509_VERSION_3) == 1
+			&& ASN1_INTEGER_set(X509_get_serialNumber(cert), serial) == 1
+			&& X509_gmtime_adj(X509_getm_notBefore(cert), -86400) != NULL
+			&& X509_gmtime_adj(X509_getm_notAfter(cert), 2 * 86400) != NULL
+			&& X509_set_subject_name(cert, subject) == 1
+			&& X509_set_issuer_name(cert, issuer != NULL ? X509_get_subject_name(issuer) : subject) == 1
+			&& X509_set_pubkey(cert, key) == 1,
+		"certificate for %s", name);
 	X509_NAME_free(subject);
 	return cert;
 }
@@ -52,8 +53,8 @@ static void write_key(const char *path, EVP_PKEY *key)
 {
 	FILE *file = fopen(path, "we");
 
-	th_check(file != NULL && PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1 &&
-		fclose(file) == 0, "write %s", path);
+	th_check(file != NULL && PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1 && fclose(file) == 0,
+		"write %s", path);
 }
 
 void th_tls_make(struct th_tls *tls, const char *dir)

@@ -21,14 +21,15 @@
 
 #include "judge.h"
 
-#define MINUTES(n) ((int64_t)(n) * 60 * 1000)
+#define MINUTES(n) (INT64_C(60) * 1000 * (n))
 
 /* ---- raw bytes ------------------------------------------------------------------------- */
 
 static int connect_to(int port)
 {
-	const struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	const struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	th_check(fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0, "connect: %s", strerror(errno));
@@ -252,9 +253,10 @@ static void expect_settled(struct th_host *host, struct th_provider *provider, c
 	}
 	th_check(rc == ACCTLINK_OK || rc == ACCTLINK_RELINK_REQUIRED, "%s: %s", user, th_error_text(&err));
 	th_check(th_inspect(host, user, NULL, &seen, &err) == ACCTLINK_OK, "%s: %s", user, th_error_text(&err));
-	th_check(seen.state == (rc == ACCTLINK_OK ? ACCTLINK_STATE_LINKED : ACCTLINK_STATE_RELINK_REQUIRED), "%s: state %d",
-		user, (int)seen.state);
-	th_check(rc == ACCTLINK_OK || seen.reason == ACCTLINK_REASON_ROTATION_LOST, "%s: reason %d", user, (int)seen.reason);
+	th_check(seen.state == (rc == ACCTLINK_OK ? ACCTLINK_STATE_LINKED : ACCTLINK_STATE_RELINK_REQUIRED),
+		"%s: state %d", user, (int)seen.state);
+	th_check(rc == ACCTLINK_OK || seen.reason == ACCTLINK_REASON_ROTATION_LOST, "%s: reason %d", user,
+		(int)seen.reason);
 	free(bearer);
 }
 
@@ -272,7 +274,8 @@ static void cut_everywhere(bool (*how)(size_t i, char *words, size_t cap))
 		char *user = th_printf("user%zu", i);
 
 		th_must_link(host, provider, user, NULL, NULL);
-		th_advance(host, provider, MINUTES(31)); /* in the second half of its life it may be replaced on demand */
+		th_advance(
+			host, provider, MINUTES(31)); /* in the second half of its life it may be replaced on demand */
 		th_control(provider, "{'close_idle':true}");
 		th_control(provider, "%s", words);
 		refresh_under(host, user);
@@ -302,7 +305,8 @@ static bool request_cut(size_t i, char *words, size_t cap)
 {
 	const size_t at = i * (th_full() ? 1 : 29);
 
-	snprintf(words, cap, "{'cut_request':{'path':'/token','after_bytes':%zu%s}}", at, i % 2 == 0 ? ",'reset':true" : "");
+	snprintf(words, cap, "{'cut_request':{'path':'/token','after_bytes':%zu%s}}", at,
+		i % 2 == 0 ? ",'reset':true" : "");
 	return at < 330;
 }
 
@@ -334,15 +338,13 @@ static void a_tls_stream_cut_anywhere_is_no_different(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_answer_ends_after_any_byte_that_is_named),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(an_answer_ends_after_any_byte_that_is_named),
 		cmocka_unit_test(a_request_is_cut_after_any_byte_and_leaves_no_trace),
 		cmocka_unit_test(an_answer_that_stalls_or_drips_comes_whole),
 		cmocka_unit_test(a_killed_provider_goes_on_where_it_was),
 		cmocka_unit_test(an_answer_cut_anywhere_loses_nothing_that_arrived),
 		cmocka_unit_test(a_request_cut_anywhere_costs_no_token),
-		cmocka_unit_test(a_tls_stream_cut_anywhere_is_no_different)
-	};
+		cmocka_unit_test(a_tls_stream_cut_anywhere_is_no_different) };
 
 	return cmocka_run_group_tests_name("practice provider", tests, NULL, NULL);
 }

@@ -42,8 +42,21 @@ struct mark_found {
 static const char *const mark_forms[] = { "plain", "percent-encoded", "percent-encoded in lower case",
 	"percent-encoded byte by byte", "JSON-escaped", "JSON-escaped with slashes", "hex", "HEX", "UTF-16LE", "base64",
 	"base64url", "base64 of percent-encoded", "base64url of percent-encoded" };
-enum { FORM_PLAIN, FORM_PERCENT, FORM_PERCENT_LOWER, FORM_PERCENT_ALL, FORM_JSON, FORM_JSON_SLASH, FORM_HEX,
-	FORM_HEX_UPPER, FORM_UTF16, FORM_BASE64, FORM_BASE64URL, FORM_BASE64_OF_PERCENT, FORM_BASE64URL_OF_PERCENT };
+enum {
+	FORM_PLAIN,
+	FORM_PERCENT,
+	FORM_PERCENT_LOWER,
+	FORM_PERCENT_ALL,
+	FORM_JSON,
+	FORM_JSON_SLASH,
+	FORM_HEX,
+	FORM_HEX_UPPER,
+	FORM_UTF16,
+	FORM_BASE64,
+	FORM_BASE64URL,
+	FORM_BASE64_OF_PERCENT,
+	FORM_BASE64URL_OF_PERCENT
+};
 
 static inline struct marks *marks_new(void)
 {
@@ -81,8 +94,8 @@ static inline size_t mark_slot(const unsigned char *first)
 }
 
 /* The slot of a part; first eight bytes unmasked. */
-static inline void mark_insert(struct marks *marks, const unsigned char *clear, const unsigned char *masked, size_t len,
-	int form)
+static inline void mark_insert(
+	struct marks *marks, const unsigned char *clear, const unsigned char *masked, size_t len, int form)
 {
 	size_t slot = mark_slot(clear);
 
@@ -126,8 +139,8 @@ static inline unsigned char *mark_room(size_t len)
 }
 
 /* all: each byte; else those that a form or a URL can't hold. */
-static inline unsigned char *mark_percent(const unsigned char *data, size_t len, bool all, const char *digits,
-	size_t *out)
+static inline unsigned char *mark_percent(
+	const unsigned char *data, size_t len, bool all, const char *digits, size_t *out)
 {
 	unsigned char *to = mark_room(len * 3);
 	size_t i;
@@ -172,8 +185,8 @@ static inline unsigned char *mark_hex(const unsigned char *data, size_t len, con
 }
 
 /* The digits that depend on the mark alone, where `before` bytes stand before it. */
-static inline unsigned char *mark_base64(const unsigned char *data, size_t len, size_t before, const char *last,
-	size_t *out)
+static inline unsigned char *mark_base64(
+	const unsigned char *data, size_t len, size_t before, const char *last, size_t *out)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	unsigned char *to = mark_room(len * 2 + 8);
@@ -275,8 +288,8 @@ static inline const struct mark_part *mark_at(const struct marks *marks, const u
 }
 
 /* The first mark at or after `from`. */
-static inline bool marks_find(const struct marks *marks, const void *data, size_t len, size_t from,
-	struct mark_found *found)
+static inline bool marks_find(
+	const struct marks *marks, const void *data, size_t len, size_t from, struct mark_found *found)
 {
 	const unsigned char *bytes = data;
 	const struct mark_part *part;

@@ -114,9 +114,11 @@ static struct world *world_with(struct th_provider *provider, const char *provid
 	world->told = th_lines_new();
 	marks_add(world->marks, "client secret", world->secret);
 	provider->offset_ms = 0;
-	th_control(provider, "{'clear':true,'down':false,'reset_ledger':true,'set':{'rotation':'hydra','alg':'RS256',"
+	th_control(provider,
+		"{'clear':true,'down':false,'reset_ledger':true,'set':{'rotation':'hydra','alg':'RS256',"
 		"'auth':null,'discovery':null,'claims':null,'id_token':'always','access_token':true,'clock_offset_ms':0,"
-		"'clients':{'test-client':'%s'}}}", world->secret_json);
+		"'clients':{'test-client':'%s'}}}",
+		world->secret_json);
 	world->tokens = token_count(provider);
 	config.client_secret = world->secret;
 	world->host = th_host_new(provider, &config);
@@ -172,7 +174,8 @@ static void mark_tokens(struct world *world, json_object *ledger)
 
 	for (i = world->tokens; i < json_object_array_length(tokens); i++) {
 		json_object *token = json_object_array_get_idx(tokens, i);
-		char *raw = th_raw_token(world->provider, json_object_get_string(json_object_object_get(token, "hash")));
+		char *raw = th_raw_token(
+			world->provider, json_object_get_string(json_object_object_get(token, "hash")));
 		char *name = th_printf("%s token", json_object_get_string(json_object_object_get(token, "kind")));
 
 		if (strlen(raw) >= MARK_PART)
@@ -505,34 +508,47 @@ static const struct {
 } faults[] = {
 	{ "a 400 that repeats it in its description",
 		"{'status':400,'json':{'error':'invalid_request','error_description':'unknown token @SENT@ of @SECRET@'}}" },
-	{ "a definite 400 that repeats it", "{'status':400,'json':{'error':'invalid_grant','error_description':'@SENT@'}}" },
+	{ "a definite 400 that repeats it",
+		"{'status':400,'json':{'error':'invalid_grant','error_description':'@SENT@'}}" },
 	{ "a 400 whose error it is", "{'status':400,'json':{'error':'@SENT@'}}" },
-	{ "a 400 whose error has a part of it", "{'status':400,'json':{'error':'bad @SENT@','error_uri':'https://x/@SENT@'}}" },
+	{ "a 400 whose error has a part of it",
+		"{'status':400,'json':{'error':'bad @SENT@','error_uri':'https://x/@SENT@'}}" },
 	{ "a 401 that repeats the client secret",
 		"{'status':401,'json':{'error':'invalid_client','error_description':'wrong secret @SECRET@'},"
 		"'headers':{'www-authenticate':'Basic realm=@SENT@'}}" },
 	{ "a 401 whose error is the client secret", "{'status':401,'json':{'error':'@SECRET@'}}" },
-	{ "a 500 in HTML", "{'status':500,'content_type':'text/html','body':'<h1>Oops</h1><pre>refresh_token=@SENT@&"
+	{ "a 500 in HTML",
+		"{'status':500,'content_type':'text/html','body':'<h1>Oops</h1><pre>refresh_token=@SENT@&"
 		"client_secret=@SECRET@</pre>'}" },
-	{ "a 503 with it in its headers", "{'status':503,'body':'later','headers':{'retry-after':'@SENT@',"
+	{ "a 503 with it in its headers",
+		"{'status':503,'body':'later','headers':{'retry-after':'@SENT@',"
 		"'content-type':'text/@SENT@','date':'@SENT@','cache-control':'max-age=@SENT@','server':'@SECRET@'}}" },
-	{ "a redirect with it", "{'redirect':{'status':302,'location':'https://bank.example/t/@SENT@?code=@SENT@#@SENT@'}}" },
+	{ "a redirect with it",
+		"{'redirect':{'status':302,'location':'https://bank.example/t/@SENT@?code=@SENT@#@SENT@'}}" },
 	{ "a 307 to another path", "{'redirect':{'status':307,'location':'/again/@SENT@;token=@SENT@'}}" },
-	{ "a redirect whose user it is", "{'redirect':{'status':302,'location':'https://@SENT@:@SENT@@bank.example/'}}" },
-	{ "a 200 that is not JSON", "{'body':'your tokens: {{access_token}} {{refresh_token}} {{id_token}} for @SENT@'}" },
-	{ "a 200 in HTML", "{'content_type':'text/html','body':'<script>t={{access_token}}</script>{{refresh_token}}'}" },
-	{ "a truncated JSON", "{'body':'{\\'access_token\\':\\'{{access_token}}\\',\\'refresh_token\\':\\'{{refresh_token}}'}" },
+	{ "a redirect whose user it is",
+		"{'redirect':{'status':302,'location':'https://@SENT@:@SENT@@bank.example/'}}" },
+	{ "a 200 that is not JSON",
+		"{'body':'your tokens: {{access_token}} {{refresh_token}} {{id_token}} for @SENT@'}" },
+	{ "a 200 in HTML",
+		"{'content_type':'text/html','body':'<script>t={{access_token}}</script>{{refresh_token}}'}" },
+	{ "a truncated JSON",
+		"{'body':'{\\'access_token\\':\\'{{access_token}}\\',\\'refresh_token\\':\\'{{refresh_token}}'}" },
 	{ "a JSON of another shape", "{'body':'[\\'{{access_token}}\\',\\'{{refresh_token}}\\']'}" },
-	{ "members of the wrong types", "{'body':'{\\'access_token\\':[\\'{{access_token}}\\'],\\'token_type\\':\\'{{access_token}}\\',"
+	{ "members of the wrong types",
+		"{'body':'{\\'access_token\\':[\\'{{access_token}}\\'],\\'token_type\\':\\'{{access_token}}\\',"
 		"\\'expires_in\\':\\'{{refresh_token}}\\',\\'refresh_token\\':{\\'a\\':\\'{{refresh_token}}\\'}}'}" },
 	{ "a token type that is a token", "{'set':{'token_type':'@SENT@'}}" },
 	{ "a lifetime that is a token", "{'set':{'expires_in':'@SENT@'}}" },
 	{ "a token with a line break", "{'set':{'access_token':'@SENT@\\u000a@SECRET@'}}" },
-	{ "a success with an error in it", "{'body':'{\\'access_token\\':\\'{{access_token}}\\',\\'error\\':\\'{{access_token}}\\',"
+	{ "a success with an error in it",
+		"{'body':'{\\'access_token\\':\\'{{access_token}}\\',\\'error\\':\\'{{access_token}}\\',"
 		"\\'error_description\\':\\'{{refresh_token}}\\'}'}" },
-	{ "a form with an error", "{'status':400,'content_type':'application/x-www-form-urlencoded',"
+	{ "a form with an error",
+		"{'status':400,'content_type':'application/x-www-form-urlencoded',"
 		"'body':'error=@SENT@&error_description=@SENT@'}" },
-	{ "a 400 that repeats a part", "{'status':400,'json':{'error':'invalid_request','error_description':'unknown: @PART@...'}}" },
+	{ "a 400 that repeats a part",
+		"{'status':400,'json':{'error':'invalid_request','error_description':'unknown: @PART@...'}}" },
 	{ "a 400 whose error is a part", "{'status':400,'json':{'error':'Bad-@PART@'}}" },
 	{ "a redirect to a part", "{'redirect':{'status':302,'location':'/login/@PART@/'}}" },
 	{ "half a body", "{'cut':'half_body'}" },
@@ -645,12 +661,25 @@ static void a_callback_with_garbage_spreads_none(void **state)
 {
 	/* @CODE@ and @STATE@ as they came. */
 	static const char *const params[] = {
-		"", "@CODE@", "code", "code=@CODE@", "state=@STATE@", "code=@CODE@&code=@CODE@&state=@STATE@",
-		"code=@CODE@&state=@STATE@&state=@STATE@", "code=@CODE@%zz&state=@STATE@", "code=@CODE@%00&state=@STATE@",
-		"code=@CODE@&state=@STATE@x", "code=@CODE@&state=@CODE@", "code=@CODE@%0a&state=@STATE@",
-		"@STATE@=@CODE@", "code=@CODE@&state=@STATE@&error=@CODE@", "error=@CODE@&error_description=@STATE@",
-		"code=@CODE@&state=@STATE@&iss=https://@CODE@/", "code=@CODE@&state=@STATE@&iss=@CODE@&iss=@STATE@",
-		"error=@CODE@&state=@STATE@", "error=access_denied&error_description=the+code+@CODE@&state=@STATE@",
+		"",
+		"@CODE@",
+		"code",
+		"code=@CODE@",
+		"state=@STATE@",
+		"code=@CODE@&code=@CODE@&state=@STATE@",
+		"code=@CODE@&state=@STATE@&state=@STATE@",
+		"code=@CODE@%zz&state=@STATE@",
+		"code=@CODE@%00&state=@STATE@",
+		"code=@CODE@&state=@STATE@x",
+		"code=@CODE@&state=@CODE@",
+		"code=@CODE@%0a&state=@STATE@",
+		"@STATE@=@CODE@",
+		"code=@CODE@&state=@STATE@&error=@CODE@",
+		"error=@CODE@&error_description=@STATE@",
+		"code=@CODE@&state=@STATE@&iss=https://@CODE@/",
+		"code=@CODE@&state=@STATE@&iss=@CODE@&iss=@STATE@",
+		"error=@CODE@&state=@STATE@",
+		"error=access_denied&error_description=the+code+@CODE@&state=@STATE@",
 		"error=server_error&error_description=@CODE@&error_uri=https://x/@CODE@&state=@STATE@",
 		"error=access_denied&error_description=state+@STATE@&state=@STATE@",
 	};
@@ -815,10 +844,11 @@ static char *with_secret(const char *text, const char *secret)
 
 static void write_config(const char *path, mode_t mode, const char *dir, const char *key_file, const char *lines)
 {
-	char *text = th_printf("log_level = \"debug\";\nstore = { path = \"%s/store.db\"; key_file = \"%s\"; };\n"
+	char *text = th_printf(
+		"log_level = \"debug\";\nstore = { path = \"%s/store.db\"; key_file = \"%s\"; };\n"
 		"providers = { test = {\n\tprofile = \"oidc\";\n\tissuer = \"https://bank.example\";\n"
-		"\tclient_id = \"test-client\";\n\tredirect_uri = \"https://app.example/cb\";\n\t%s\n}; };\n", dir, key_file,
-		lines);
+		"\tclient_id = \"test-client\";\n\tredirect_uri = \"https://app.example/cb\";\n\t%s\n}; };\n",
+		dir, key_file, lines);
 
 	th_write_file(path, mode, text);
 	free(text);
@@ -907,8 +937,16 @@ static void a_key_file_that_is_refused_is_not_quoted(void **state)
 		const char *format; /* of the key's digits */
 		mode_t mode;
 	} keys[] = {
-		{ "%.63s", 0600 }, { "%s0", 0600 }, { "%.40s zz", 0600 }, { "%s\n%1$s\n", 0600 }, { "%s:%1$s", 0600 },
-		{ "name:%.32s", 0600 }, { "0x%s", 0600 }, { "%s", 0644 }, { " %s", 0600 }, { "\"%s\"", 0600 },
+		{ "%.63s", 0600 },
+		{ "%s0", 0600 },
+		{ "%.40s zz", 0600 },
+		{ "%s\n%1$s\n", 0600 },
+		{ "%s:%1$s", 0600 },
+		{ "name:%.32s", 0600 },
+		{ "0x%s", 0600 },
+		{ "%s", 0644 },
+		{ " %s", 0600 },
+		{ "\"%s\"", 0600 },
 	};
 	struct world *world = world_new(*state, NULL);
 	char *dir = th_temp_dir();
@@ -995,8 +1033,8 @@ static void a_full_disk_brings_none_out(void **state)
 	rc[1] = ask_bearer(world, "ana");
 	rc[2] = finish(world, "ben", flow, params);
 	fill_disk(false);
-	th_check(rc[0] != ACCTLINK_OK && rc[1] != ACCTLINK_OK && rc[2] != ACCTLINK_OK, "the disk is not full: %d, %d, %d",
-		(int)rc[0], (int)rc[1], (int)rc[2]);
+	th_check(rc[0] != ACCTLINK_OK && rc[1] != ACCTLINK_OK && rc[2] != ACCTLINK_OK,
+		"the disk is not full: %d, %d, %d", (int)rc[0], (int)rc[1], (int)rc[2]);
 	free(params);
 	free(flow);
 	world_end(&world);
@@ -1008,7 +1046,8 @@ static void run_sql(const struct world *world, const char *sql)
 	sqlite3 *db = NULL;
 
 	th_check(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK
-		&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK,
+			&& sqlite3_busy_timeout(db, 10000) == SQLITE_OK
+			&& sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK,
 		"%s: %s", sql, sqlite3_errmsg(db));
 	(void)sqlite3_close(db);
 	free(path);
@@ -1024,7 +1063,8 @@ static void a_seal_that_does_not_open_brings_none_out(void **state)
 	th_check(link_user(world, "ana", NULL) == ACCTLINK_OK, "not linked: %s", th_lines_text(world->told));
 	th_check(begin(world, "ben", flow) == ACCTLINK_OK, "no flow");
 	params = th_consent(world->provider, flow->url);
-	run_sql(world, "UPDATE link SET sealed = CAST(sealed || x'00' AS BLOB);"
+	run_sql(world,
+		"UPDATE link SET sealed = CAST(sealed || x'00' AS BLOB);"
 		" UPDATE flow SET sealed = CAST(substr(sealed, 1, 60) AS BLOB)");
 	th_host_restart(world->host);
 	th_check(ask_bearer(world, "ana") != ACCTLINK_OK, "a broken seal opens");
@@ -1065,10 +1105,10 @@ EXPORTED void syslog(int priority, const char *format, ...)
 }
 
 /* What _FORTIFY_SOURCE makes of it. */
-__attribute__((visibility("default"), format(printf, 3, 4)))
-void __syslog_chk(int priority, int flag, const char *format, ...);
-__attribute__((visibility("default"), format(printf, 3, 4)))
-void __syslog_chk(int priority, int flag, const char *format, ...)
+__attribute__((visibility("default"), format(printf, 3, 4))) void __syslog_chk(
+	int priority, int flag, const char *format, ...);
+__attribute__((visibility("default"), format(printf, 3, 4))) void __syslog_chk(
+	int priority, int flag, const char *format, ...)
 {
 	va_list args;
 
@@ -1087,7 +1127,8 @@ static void redirect(const char *path, int saved[2])
 	(void)fflush(NULL);
 	saved[0] = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	saved[1] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-	th_check(fd >= 0 && saved[0] >= 0 && saved[1] >= 0 && dup2(fd, STDOUT_FILENO) >= 0 && dup2(fd, STDERR_FILENO) >= 0,
+	th_check(fd >= 0 && saved[0] >= 0 && saved[1] >= 0 && dup2(fd, STDOUT_FILENO) >= 0
+			&& dup2(fd, STDERR_FILENO) >= 0,
 		"%s: %s", path, strerror(errno));
 	(void)close(fd);
 }

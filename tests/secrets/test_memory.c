@@ -199,8 +199,8 @@ static int host_main(void)
 
 struct world {
 	struct th_provider *provider;
-	struct marks *marks;   /* of one-time secrets: nobody holds them */
-	struct marks *held;    /* client secret, store key, bearers */
+	struct marks *marks; /* of one-time secrets: nobody holds them */
+	struct marks *held;  /* client secret, store key, bearers */
 	char *dir;
 	char *config;
 	char *secret;
@@ -385,7 +385,8 @@ static void mark_ledger(struct world *world)
 	for (i = world->tokens; i < json_object_array_length(tokens); i++) {
 		json_object *token = json_object_array_get_idx(tokens, i);
 		const char *kind = json_object_get_string(json_object_object_get(token, "kind"));
-		char *raw = th_raw_token(world->provider, json_object_get_string(json_object_object_get(token, "hash")));
+		char *raw = th_raw_token(
+			world->provider, json_object_get_string(json_object_object_get(token, "hash")));
 		char *name = th_printf("%s token", kind);
 
 		marks_add(strcmp(kind, "access") == 0 ? world->held : world->marks, name,
@@ -395,10 +396,11 @@ static void mark_ledger(struct world *world)
 	}
 	world->tokens = i;
 	for (i = 0; i < json_object_array_length(requests); i++) {
-		const char *endpoint = json_object_get_string(json_object_object_get(
-			json_object_array_get_idx(requests, i), "endpoint"));
+		const char *endpoint = json_object_get_string(
+			json_object_object_get(json_object_array_get_idx(requests, i), "endpoint"));
 		char *body = endpoint != NULL && strcmp(endpoint, "token") == 0
-			? th_request_body(world->provider, "token", back++) : NULL;
+			? th_request_body(world->provider, "token", back++)
+			: NULL;
 		char *verifier = body != NULL ? th_param(body, "code_verifier") : NULL;
 
 		if (verifier != NULL)
@@ -455,8 +457,8 @@ struct finds {
 	struct th_lines *lines;
 };
 
-static void note_find(struct finds *finds, const struct region *r, const struct mark_found *found,
-	const unsigned char *data)
+static void note_find(
+	struct finds *finds, const struct region *r, const struct mark_found *found, const unsigned char *data)
 {
 	const size_t from = found->at < 48 ? 0 : found->at - 48;
 	char before[49];
@@ -678,7 +680,8 @@ static void nothing_is_left_of_failures(void **state)
 static const char *core_name(void)
 {
 	char *pattern = access("/proc/sys/kernel/core_pattern", R_OK) == 0
-		? th_read_file("/proc/sys/kernel/core_pattern") : th_printf("%s", "|unknown");
+		? th_read_file("/proc/sys/kernel/core_pattern")
+		: th_printf("%s", "|unknown");
 	struct rlimit limit;
 	const char *name = strcmp(pattern, "core\n") == 0 ? "core" : NULL;
 
@@ -700,15 +703,18 @@ static char *find_core(const struct world *world, const char *name)
 	return th_printf("%s/%s.%d", world->dir, name, (int)world->pid);
 }
 
-static void search_segment(const struct world *world, int fd, const ElfW(Phdr) *segment, bool *alive)
+static void search_segment(const struct world *world, int fd, const ElfW(Phdr) * segment, bool *alive)
 {
 	unsigned char *data = malloc((size_t)segment->p_filesz + 1);
 	const size_t len = (size_t)segment->p_filesz;
 	struct mark_found found;
 
-	th_check(data != NULL && pread(fd, data, len, (off_t)segment->p_offset) == (ssize_t)len, "the core dump is short");
-	th_check(!marks_find(world->held, data, len, 0, &found), "the core dump holds the %s, %s", found.name, found.form);
-	th_check(!marks_find(world->marks, data, len, 0, &found), "the core dump holds the %s, %s", found.name, found.form);
+	th_check(data != NULL && pread(fd, data, len, (off_t)segment->p_offset) == (ssize_t)len,
+		"the core dump is short");
+	th_check(!marks_find(world->held, data, len, 0, &found), "the core dump holds the %s, %s", found.name,
+		found.form);
+	th_check(!marks_find(world->marks, data, len, 0, &found), "the core dump holds the %s, %s", found.name,
+		found.form);
 	*alive = *alive || memmem(data, len, "the host's own words", 20) != NULL;
 	free(data);
 }
@@ -723,10 +729,11 @@ static void search_core(const struct world *world, const char *path)
 	bool alive = false;
 	size_t i;
 
-	th_check(fd >= 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.e_type == ET_CORE, "%s: no core dump",
-		path);
+	th_check(fd >= 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.e_type == ET_CORE,
+		"%s: no core dump", path);
 	for (i = 0; i < head.e_phnum; i++) {
-		th_check(pread(fd, &segment, sizeof(segment), (off_t)(head.e_phoff + i * sizeof(segment))) == sizeof(segment),
+		th_check(pread(fd, &segment, sizeof(segment), (off_t)(head.e_phoff + i * sizeof(segment)))
+				== sizeof(segment),
 			"the core dump is short");
 		if (segment.p_type == PT_LOAD && segment.p_filesz > 0)
 			search_segment(world, fd, &segment, &alive);

@@ -160,8 +160,8 @@ static inline void sign_parts(struct al_buf *token, EVP_PKEY *key, const struct 
 }
 
 /* A whole token, signed as alg says, whatever its header claims. */
-static inline void sign_token(struct al_buf *token, EVP_PKEY *key, const char *alg, const char *header,
-	const char *payload)
+static inline void sign_token(
+	struct al_buf *token, EVP_PKEY *key, const char *alg, const char *header, const char *payload)
 {
 	al_buf_clear(token);
 	put_part(token, header);

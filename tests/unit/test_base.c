@@ -566,7 +566,7 @@ static void a_form_is_split_at_ampersands_and_at_the_first_equals_sign(void **st
 	assert_pairs("=1", "[|1]");
 	assert_pairs("=", "[|]");
 	assert_pairs("a=b=c&d==", "[a|b=c][d|=]");
-	assert_pairs("a=1;b=2", "[a|1;b=2]"); /* a semicolon parts nothing */
+	assert_pairs("a=1;b=2", "[a|1;b=2]");      /* a semicolon parts nothing */
 	assert_pairs("a=%26&a=+", "[a|%26][a|+]"); /* raw, and duplicates are shown */
 }
 
@@ -578,7 +578,11 @@ static bool reference_utf8(const unsigned char *in, size_t len)
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 
 	for (size_t at = 0; at < len;) {
-		size_t need = in[at] < 0x80 ? 1 : in[at] >> 5 == 6 ? 2 : in[at] >> 4 == 14 ? 3 : in[at] >> 3 == 30 ? 4 : 0;
+		size_t need = in[at] < 0x80 ? 1
+			: in[at] >> 5 == 6  ? 2
+			: in[at] >> 4 == 14 ? 3
+			: in[at] >> 3 == 30 ? 4
+					    : 0;
 		uint32_t point = need == 1 ? in[at] : need == 0 ? 0 : in[at] & (0x7fu >> need);
 
 		if (need == 0 || need > len - at)
@@ -635,11 +639,11 @@ static void utf8_examples_come_out_as_they_should(void **state)
 	assert_true(al_utf8_valid("", 0));
 	assert_true(al_utf8_valid("Ana \xc3\xa1 \xe2\x82\xac \xf0\x9f\x8f\xa6", 15));
 	assert_false(al_utf8_valid("a\0b", 3));
-	assert_false(al_utf8_valid("\xc0\xaf", 2));             /* '/' in two bytes */
-	assert_false(al_utf8_valid("\xed\xa0\x80", 3));         /* a surrogate */
-	assert_false(al_utf8_valid("\xf4\x90\x80\x80", 4));     /* past U+10FFFF */
+	assert_false(al_utf8_valid("\xc0\xaf", 2));         /* '/' in two bytes */
+	assert_false(al_utf8_valid("\xed\xa0\x80", 3));     /* a surrogate */
+	assert_false(al_utf8_valid("\xf4\x90\x80\x80", 4)); /* past U+10FFFF */
 	assert_true(al_utf8_valid("\xf4\x8f\xbf\xbf", 4));
-	assert_false(al_utf8_valid("\xe2\x82", 2));             /* cut */
+	assert_false(al_utf8_valid("\xe2\x82", 2)); /* cut */
 }
 
 /* ---- packed fields -------------------------------------------------------------------- */
@@ -716,10 +720,8 @@ static void a_packed_text_cut_anywhere_is_noticed_and_never_overrun(void **state
 
 static void a_length_that_lies_does_not_lead_outside(void **state)
 {
-	static const unsigned char lies[][8] = {
-		{ 0xff, 0xff, 0xff, 0xff, 'a', 'b', 'c', 'd' }, { 0x80, 0, 0, 0, 'a', 'b', 'c', 'd' },
-		{ 0, 0, 0, 5, 'a', 'b', 'c', 'd' }
-	};
+	static const unsigned char lies[][8] = { { 0xff, 0xff, 0xff, 0xff, 'a', 'b', 'c', 'd' },
+		{ 0x80, 0, 0, 0, 'a', 'b', 'c', 'd' }, { 0, 0, 0, 5, 'a', 'b', 'c', 'd' } };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(lies); i++) {
@@ -876,8 +878,8 @@ static void a_long_message_is_cut_and_ended(void **state)
 
 static void every_status_has_a_name_of_its_own(void **state)
 {
-	static const al_rc known[] = { 0, 100, 101, 102, 103, 104, 105, 106, 200, 201, 202, 203, 204, 205, 300, 301, 302,
-		400, 401, 402, 403, 404, 500, 501 };
+	static const al_rc known[] = { 0, 100, 101, 102, 103, 104, 105, 106, 200, 201, 202, 203, 204, 205, 300, 301,
+		302, 400, 401, 402, 403, 404, 500, 501 };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(known); i++) {

@@ -168,8 +168,7 @@ static void an_akoya_section_of_six_lines_is_all_that_akoya_needs(void **state)
 	assert_null(p->definite[0].description_prefix);
 	assert_int_equal(p->definite[0].status, 0);
 	assert_string_equal(p->definite[1].error, "invalid_request");
-	assert_string_equal(p->definite[1].description_prefix,
-		"Refresh token is invalid or has already been claimed");
+	assert_string_equal(p->definite[1].description_prefix, "Refresh token is invalid or has already been claimed");
 	assert_string_equal(p->definite[2].error, "invalid_request");
 	assert_string_equal(p->definite[2].description_prefix, "Refresh token expired");
 	assert_null(p->definite[3].error);
@@ -183,22 +182,24 @@ static void an_akoya_section_of_six_lines_is_all_that_akoya_needs(void **state)
 
 static void akoya_production_is_another_word_and_an_issuer_of_its_own_wins(void **state)
 {
-	struct al_config *config = load(BANK("profile = \"akoya\"; environment = \"production\"; client_id = \"a\";\n"
-		"client_secret_file = \"secret\"; redirect_uri = \"https://app.example/cb\";\n"));
+	struct al_config *config = load(
+		BANK("profile = \"akoya\"; environment = \"production\"; client_id = \"a\";\n"
+		     "client_secret_file = \"secret\"; redirect_uri = \"https://app.example/cb\";\n"));
 
 	(void)state;
 	assert_string_equal(config->providers[0].issuer, "https://idp.ddp.akoya.com/");
 	assert_string_equal(config->providers[0].token_endpoint, "https://idp.ddp.akoya.com/token");
 	al_config_free(&config);
 
-	config = load(AKOYA("issuer = \"https://idp.bank.example\";\ntoken_endpoint = \"https://t.bank.example/t\";\n"));
+	config = load(
+		AKOYA("issuer = \"https://idp.bank.example\";\ntoken_endpoint = \"https://t.bank.example/t\";\n"));
 	assert_string_equal(config->providers[0].issuer, "https://idp.bank.example");
 	assert_string_equal(config->providers[0].authorization_endpoint, "https://idp.bank.example/auth");
 	assert_string_equal(config->providers[0].token_endpoint, "https://t.bank.example/t");
 	al_config_free(&config);
 
 	config = load(BANK("profile = \"akoya\"; issuer = \"http://127.0.0.1:8080/\"; client_id = \"a\";\n"
-		"client_secret_file = \"secret\"; redirect_uri = \"https://app.example/cb\";\n"));
+			   "client_secret_file = \"secret\"; redirect_uri = \"https://app.example/cb\";\n"));
 	assert_string_equal(config->providers[0].jwks_uri, "http://127.0.0.1:8080/keys");
 	al_config_free(&config);
 }
@@ -261,7 +262,8 @@ static void what_a_file_leaves_out_has_its_default(void **state)
 
 static void an_oauth2_provider_needs_no_issuer(void **state)
 {
-	struct al_config *config = load(BANK("profile = \"oauth2\"; client_id = \"a\"; client_secret_file = \"secret\";\n"
+	struct al_config *config = load(BANK(
+		"profile = \"oauth2\"; client_id = \"a\"; client_secret_file = \"secret\";\n"
 		"redirect_uri = \"https://app.example/cb\";\n"
 		"authorization_endpoint = \"https://b.example/a?x=1\"; token_endpoint = \"https://b.example/t\";\n"));
 	const struct al_provider_config *p = &config->providers[0];
@@ -277,7 +279,8 @@ static void an_oauth2_provider_needs_no_issuer(void **state)
 
 static void every_kind_of_value_is_read(void **state)
 {
-	struct al_config *config = load("log_level = \"debug\"; poll_interval = 0.05; held_bearers = 0x10L;\n"
+	struct al_config *config = load(
+		"log_level = \"debug\"; poll_interval = 0.05; held_bearers = 0x10L;\n"
 		"call_timeout = 2.5; shutdown_timeout = 0; worker_threads = 64;\n"
 		"store : { path : \"/var/s.db\", key_files : [ \"/k1\", \"k2\" ] }\n"
 		"providers = { b = {\n" OIDC_LINES
@@ -340,12 +343,14 @@ static void redirect_uris_and_issuers_are_kept_to_the_byte(void **state)
 	for (size_t i = 0; i < AL_COUNT(uris); i++) {
 		struct al_config *config;
 
-		(void)snprintf(text, sizeof(text), BANK("issuer = \"https://b.example%s\"; client_id = \"a\";\n"
-			"client_secret_file = \"secret\"; redirect_uri = [ \"https://x.example/\", \"%s\" ];\n"),
+		(void)snprintf(text, sizeof(text),
+			BANK("issuer = \"https://b.example%s\"; client_id = \"a\";\n"
+			     "client_secret_file = \"secret\"; redirect_uri = [ \"https://x.example/\", \"%s\" ];\n"),
 			i % 2 == 0 ? "/" : "", uris[i]);
 		config = load(text);
 		assert_string_equal(config->providers[0].redirect_uris[1], uris[i]);
-		assert_string_equal(config->providers[0].issuer, i % 2 == 0 ? "https://b.example/" : "https://b.example");
+		assert_string_equal(
+			config->providers[0].issuer, i % 2 == 0 ? "https://b.example/" : "https://b.example");
 		al_config_free(&config);
 	}
 }
@@ -440,30 +445,23 @@ static bool same_value(const struct al_key *key, const void *a, const void *b)
 	switch (key->type) {
 	case AL_KEY_SECTION:
 	case AL_KEY_WORD:
-	case AL_KEY_ALL_AUTHS:
-		return true;
-	case AL_KEY_SECONDS:
-		return memcmp(x, y, sizeof(int64_t)) == 0;
+	case AL_KEY_ALL_AUTHS: return true;
+	case AL_KEY_SECONDS: return memcmp(x, y, sizeof(int64_t)) == 0;
 	case AL_KEY_COUNT:
 	case AL_KEY_CHOICE:
-	case AL_KEY_ALGS:
-		return memcmp(x, y, sizeof(int)) == 0;
-	case AL_KEY_BOOL:
-		return *(const bool *)x == *(const bool *)y;
+	case AL_KEY_ALGS: return memcmp(x, y, sizeof(int)) == 0;
+	case AL_KEY_BOOL: return *(const bool *)x == *(const bool *)y;
 	case AL_KEY_PATHS:
-	case AL_KEY_REDIRECTS:
-		return same_texts(*(char **const *)x, *(char **const *)y);
+	case AL_KEY_REDIRECTS: return same_texts(*(char **const *)x, *(char **const *)y);
 	case AL_KEY_SECRET:
 	case AL_KEY_SECRET_FILE:
-	case AL_KEY_CREDENTIAL:
-		return al_buf_equal(x, y);
-	case AL_KEY_PAIRS:
-		return (*text_x == NULL) == (*text_y == NULL);
+	case AL_KEY_CREDENTIAL: return al_buf_equal(x, y);
+	case AL_KEY_PAIRS: return (*text_x == NULL) == (*text_y == NULL);
 	case AL_KEY_RULES:
 		return strcmp((*(struct al_definite_rule *const *)x)->error,
-			(*(struct al_definite_rule *const *)y)->error) == 0;
-	default:
-		return *text_x == NULL || *text_y == NULL ? *text_x == *text_y : strcmp(*text_x, *text_y) == 0;
+			       (*(struct al_definite_rule *const *)y)->error)
+			== 0;
+	default: return *text_x == NULL || *text_y == NULL ? *text_x == *text_y : strcmp(*text_x, *text_y) == 0;
 	}
 }
 
@@ -477,7 +475,8 @@ static void every_key_is_in_the_reference_file(void **state)
 		const char *at = text;
 		bool found = false;
 
-		(void)snprintf(setting, sizeof(setting), "%s = %s", key->name, key->standard == NULL ? "" : key->standard);
+		(void)snprintf(
+			setting, sizeof(setting), "%s = %s", key->name, key->standard == NULL ? "" : key->standard);
 		while (!found && (at = strstr(at, setting)) != NULL) {
 			found = at > text && (at[-1] == '\n' || at[-1] == '\t' || at[-1] == ' ' || at[-1] == '#');
 			at++;
@@ -554,10 +553,12 @@ static void the_short_files_load(void **state)
 static void an_unknown_key_is_an_error_with_the_nearest_known_one(void **state)
 {
 	(void)state;
-	refuse(OIDC("scopes = \"openid\";\n"), 9, "unknown key \"scopes\" in a provider's section: did you mean \"scope\"?");
+	refuse(OIDC("scopes = \"openid\";\n"), 9,
+		"unknown key \"scopes\" in a provider's section: did you mean \"scope\"?");
 	refuse(OIDC("\nClient-Id = \"x\";\n"), 10, "did you mean \"client_id\"?");
 	refuse(OIDC("zzzzzzzz = 1;\n"), 9, "unknown key \"zzzzzzzz\" in a provider's section");
-	refuse(STORE "log_lvl = 1;\n", 2, "unknown key \"log_lvl\" in the top level of the file: did you mean \"log_level\"?");
+	refuse(STORE "log_lvl = 1;\n", 2,
+		"unknown key \"log_lvl\" in the top level of the file: did you mean \"log_level\"?");
 	refuse("store = { path = \"x\"; keyfile = \"y\"; };\n", 1, "did you mean \"key_file\"?");
 	refuse(STORE "client_id = \"x\";\n", 2, "it belongs in a provider's section");
 	refuse(OIDC("path = \"x\";\n"), 9, "it belongs in store = { }");
@@ -581,7 +582,8 @@ static void a_value_of_the_wrong_type_is_an_error(void **state)
 		{ "pkce = \"true\";\n", "pkce must be true or false, not text in quotes" },
 		{ "clock_skew = \"300\";\n", "clock_skew must be a number of seconds, not text in quotes" },
 		{ "clock_skew = true;\n", "clock_skew must be a number of seconds, not true or false" },
-		{ "institution_parameter = ( \"a\" );\n", "institution_parameter must be text in quotes, not a list in ( )" },
+		{ "institution_parameter = ( \"a\" );\n",
+			"institution_parameter must be text in quotes, not a list in ( )" },
 		{ "ca_file = [ \"a\" ];\n", "ca_file must be text in quotes, not a list in [ ]" },
 		{ "bearer = 1.5;\n", "bearer must be text in quotes, not a number with a fraction" },
 		{ "id_token_signed_response_alg = 256;\n", "must be text in quotes" },
@@ -591,7 +593,7 @@ static void a_value_of_the_wrong_type_is_an_error(void **state)
 		{ "definite_errors = ( \"invalid_grant\" );\n", "definite_errors must be a list of groups" },
 		{ "definite_errors = ( { error = \"x\"; status = 400.0; } );\n", "status must be a whole number" },
 		{ "definite_errors = ( { description_prefix = \"x\"; } );\n",
-		  "error is missing in an element of definite_errors" },
+			"error is missing in an element of definite_errors" },
 	};
 
 	(void)state;
@@ -647,8 +649,8 @@ static void integers_that_libconfig_would_wrap_are_errors(void **state)
 	refuse(OIDC("clock_skew = 010;\n"), 9, "must not begin with a zero");
 	refuse(OIDC("clock_skew = 30s;\n"), 9, "write plain numbers (times in seconds)");
 	refuse(OIDC("clock_skew = 1.5s;\n"), 9, "neither a number nor text");
-	config = load("# 5000000000\n// 5000000000\n/* 5000000000\n */\n"
-		STORE "providers = { bank-5000000000 = {\n" OIDC_LINES "scope = \"openid 5000000000\";\n}; };\n");
+	config = load("# 5000000000\n// 5000000000\n/* 5000000000\n */\n" STORE
+		      "providers = { bank-5000000000 = {\n" OIDC_LINES "scope = \"openid 5000000000\";\n}; };\n");
 	assert_string_equal(config->providers[0].name, "bank-5000000000");
 	assert_string_equal(config->providers[0].scope, "openid 5000000000");
 	al_config_free(&config);
@@ -674,14 +676,16 @@ static void what_is_required_is_named_if_it_is_missing(void **state)
 	refuse(BANK("client_id = \"a\"; redirect_uri = \"https://a.example/\"; profile = \"oauth2\";\n"), 2,
 		"authorization_endpoint is missing");
 	refuse(BANK("client_id = \"a\"; redirect_uri = \"https://a.example/\"; profile = \"oauth2\";\n"
-		"authorization_endpoint = \"https://b.example/a\";\n"), 2, "token_endpoint is missing");
+		    "authorization_endpoint = \"https://b.example/a\";\n"),
+		2, "token_endpoint is missing");
 	refuse(BANK("client_id = \"a\"; redirect_uri = \"https://a.example/\"; profile = \"oauth2\";\n"
-		"authorization_endpoint = \"https://b.example/a\"; token_endpoint = \"{issuer}/t\";\n"), 2,
-		"begins with {issuer}");
+		    "authorization_endpoint = \"https://b.example/a\"; token_endpoint = \"{issuer}/t\";\n"),
+		2, "begins with {issuer}");
 	refuse(BANK("client_id = \"a\"; redirect_uri = \"https://a.example/\"; profile = \"oauth2\";\n"
-		"iss_parameter_required = true;\n"), 2, "iss_parameter_required compares with it");
-	refuse(OIDC("discovery = false; authorization_endpoint = \"{issuer}/a\"; token_endpoint = \"{issuer}/t\";\n"), 4,
-		"jwks_uri is missing");
+		    "iss_parameter_required = true;\n"),
+		2, "iss_parameter_required compares with it");
+	refuse(OIDC("discovery = false; authorization_endpoint = \"{issuer}/a\"; token_endpoint = \"{issuer}/t\";\n"),
+		4, "jwks_uri is missing");
 	refuse(BANK("profile = \"akoya\"; client_id = \"a\"; redirect_uri = \"https://a.example/\";\n"), 2,
 		"environment is missing: one of \"sandbox\", \"production\" (or an issuer of its own)");
 }
@@ -706,7 +710,8 @@ static void contradictions_are_errors(void **state)
 	refuse(STORE "providers = { bank = { };\nbank = { }; };\n", 3, "this name stands twice");
 	refuse(STORE "providers = { Bank = { }; };\n", 2, "a provider's name has 1 to 63 of a-z");
 	refuse(STORE "providers = { "
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = { }; };\n", 2, "a provider's name has");
+		     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = { }; };\n",
+		2, "a provider's name has");
 }
 
 static void profiles_and_environments_must_exist(void **state)
@@ -722,7 +727,8 @@ static void profiles_and_environments_must_exist(void **state)
 		"unknown environment \"sandbx\": the profile has \"sandbox\", \"production\"");
 	refuse(STORE "profiles = { oidc = { }; };\n", 2, "profile \"oidc\" is built in");
 	refuse(STORE "profiles = { a = { base = \"b\"; }; b = { base = \"a\"; }; };\n"
-		"providers = { x = { profile = \"a\"; }; };\n", 2, "in a circle");
+		     "providers = { x = { profile = \"a\"; }; };\n",
+		2, "in a circle");
 	refuse(STORE "profiles = { a = { base = 7; }; };\nproviders = { x = { profile = \"a\"; }; };\n", 2,
 		"base must be text in quotes");
 	refuse(STORE "profiles = { a = {\nbase = \"oauth\"; }; };\nproviders = { x = { profile = \"a\"; }; };\n", 3,
@@ -753,7 +759,9 @@ static void urls_must_be_safe_and_exact(void **state)
 		{ "https://b.example:0/", "no valid port" },
 		{ "https://b.example:65536/", "no valid port" },
 		{ "https://b.example:80x/", "no valid port" },
-		{ "https://b.example/r\xC3\xBC" "ck", "percent-encoded" },
+		{ "https://b.example/r\xC3\xBC"
+		  "ck",
+			"percent-encoded" },
 		{ "https://b.example/a b", "percent-encoded" },
 		{ "https://b.example\\\\@c.example/", "percent-encoded" },
 		{ "ftp://b.example/", "must begin with https://" },
@@ -773,7 +781,8 @@ static void urls_must_be_safe_and_exact(void **state)
 		refuse(text, 3, cases[i].message);
 	}
 	refuse(BANK("issuer = \"https://b.example/?x\";\n"), 3, "query");
-	refuse(BANK("redirect_uri = [ \"https://a.example/\",\n\"http://a.example/\" ];\n"), 3, "redirect_uri must begin");
+	refuse(BANK("redirect_uri = [ \"https://a.example/\",\n\"http://a.example/\" ];\n"), 3,
+		"redirect_uri must begin");
 	refuse(BANK("redirect_uri = [ ];\n"), 3, "redirect_uri must not be empty");
 	refuse(OIDC("token_endpoint = \"{issuer}/t#x\";\n"), 4, "token_endpoint must not have a fragment");
 	refuse(OIDC("token_endpoint = \"{issuer}t\";\n"), 9, "token_endpoint must begin");
@@ -901,8 +910,8 @@ static void an_include_that_fails_is_an_error_at_its_line(void **state)
 
 static void includes_in_comments_and_texts_are_none(void **state)
 {
-	struct al_config *config = load("# @include \"none\"\n/*\n@include \"none\"\n*/\n//\n"
-		OIDC("institution_parameter = \"@include\"\n\"none\";\n"));
+	struct al_config *config = load("# @include \"none\"\n/*\n@include \"none\"\n*/\n//\n" OIDC(
+		"institution_parameter = \"@include\"\n\"none\";\n"));
 
 	(void)state;
 	assert_string_equal(config->providers[0].institution_parameter, "@includenone");
@@ -1050,7 +1059,8 @@ static void a_secret_may_be_as_long_as_4096_bytes(void **state)
 	write_bytes("secret", 0600, "s3cret\n", 7);
 }
 
-#define BY_VALUE "issuer = \"https://b.example\"; client_id = \"a\"; redirect_uri = \"https://app.example/\";\n" \
+#define BY_VALUE \
+	"issuer = \"https://b.example\"; client_id = \"a\"; redirect_uri = \"https://app.example/\";\n" \
 	"client_secret = \"canary-7f\";\n"
 
 static void a_secret_by_value_needs_a_private_file(void **state)
@@ -1083,7 +1093,8 @@ static void a_secret_by_value_needs_a_private_file(void **state)
 
 static void a_systemd_credential_is_read_by_name(void **state)
 {
-	static const char text[] = BANK("issuer = \"https://b.example\"; client_id = \"a\";\n"
+	static const char text[] = BANK(
+		"issuer = \"https://b.example\"; client_id = \"a\";\n"
 		"redirect_uri = \"https://app.example/\";\nclient_secret_credential = \"bank\";\n");
 	struct al_config *config;
 
@@ -1097,15 +1108,17 @@ static void a_systemd_credential_is_read_by_name(void **state)
 	config = load(text);
 	assert_string_equal(al_buf_text(&config->providers[0].client_secret), "by-systemd");
 	al_config_free(&config);
-	refuse(BANK("client_secret_credential = \"../bank\";\n"), 3, "is a name, as in LoadCredential=NAME, not a path");
+	refuse(BANK("client_secret_credential = \"../bank\";\n"), 3,
+		"is a name, as in LoadCredential=NAME, not a path");
 	refuse(BANK("client_secret_credential = \"..\";\n"), 3, "not a path");
 	assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
 }
 
 static void a_public_client_needs_no_secret_and_is_told_of_a_useless_one(void **state)
 {
-	struct al_config *config = load(BANK("issuer = \"https://b.example\"; client_id = \"a\";\n"
-		"redirect_uri = \"https://app.example/\"; token_endpoint_auth_method = \"none\";\n"));
+	struct al_config *config = load(
+		BANK("issuer = \"https://b.example\"; client_id = \"a\";\n"
+		     "redirect_uri = \"https://app.example/\"; token_endpoint_auth_method = \"none\";\n"));
 
 	(void)state;
 	assert_int_equal(config->providers[0].client_secret.len, 0);
@@ -1124,8 +1137,9 @@ static void a_public_client_needs_no_secret_and_is_told_of_a_useless_one(void **
 static void no_error_repeats_a_secret(void **state)
 {
 	static const char *const lines[] = { "client_secret = \"canary-7f\"; scopes = 1;\n",
-		"client_secret = [ \"canary-7f\" ];\n", "client_secret = \"canary-7f;\n", "client_secret \"canary-7f\";\n",
-		"client_secret = \"canary-7f\\n\";\n", "client_secret = \"canary-7f\"; client_secret = \"canary-7f\";\n",
+		"client_secret = [ \"canary-7f\" ];\n", "client_secret = \"canary-7f;\n",
+		"client_secret \"canary-7f\";\n", "client_secret = \"canary-7f\\n\";\n",
+		"client_secret = \"canary-7f\"; client_secret = \"canary-7f\";\n",
 		"issuer = \"https://canary-7f:canary-7f@b.example/\";\n", "client_secret = canary-7f;\n" };
 
 	(void)state;
@@ -1146,8 +1160,7 @@ static void no_error_repeats_a_secret(void **state)
 
 static const char whole[] = "@include \"empty.conf\"\n" AKOYA(
 	"definite_errors = ( { error = \"x\"; description_prefix = \"y\"; } ); // z\n"
-	"authorize_parameters = { a = \"b\"; }; /* c */ scope = [ \"openid\", \"d\" ];\n")
-	"profiles = { p = { base = \"oidc\"; environments = { e = { max_age = 0x10; }; }; }; };\n";
+	"authorize_parameters = { a = \"b\"; }; /* c */ scope = [ \"openid\", \"d\" ];\n") "profiles = { p = { base = \"oidc\"; environments = { e = { max_age = 0x10; }; }; }; };\n";
 
 /* Loads and, if that works, checks that no provider is half there. */
 static void load_damaged(const char *text, size_t len)

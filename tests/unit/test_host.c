@@ -306,7 +306,8 @@ static void another_boot_of_this_machine_is_dead_and_other_machines_are_in_doubt
 	char host[160];
 	bool known;
 
-	(void)snprintf(machine, sizeof(machine), "%.*s", (int)strcspn(al_owner_host(f->self), ":"), al_owner_host(f->self));
+	(void)snprintf(
+		machine, sizeof(machine), "%.*s", (int)strcspn(al_owner_host(f->self), ":"), al_owner_host(f->self));
 	known = strlen(machine) == 32;
 	(void)snprintf(host, sizeof(host), "%s:%s", machine, boot);
 	assert_int_equal(is_dead(f, id, host), known);
@@ -456,10 +457,8 @@ static void what_root_makes_belongs_to_the_folders_owner(void **state)
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-	const struct CMUnitTest tests[] = {
-		TEST(an_owner_has_a_random_id_a_host_and_a_private_file),
-		TEST(files_are_private_whatever_the_umask),
-		TEST(owners_that_live_are_not_dead),
+	const struct CMUnitTest tests[] = { TEST(an_owner_has_a_random_id_a_host_and_a_private_file),
+		TEST(files_are_private_whatever_the_umask), TEST(owners_that_live_are_not_dead),
 		TEST(an_owner_that_was_killed_is_dead_and_its_file_goes),
 		TEST(an_owner_that_ended_is_dead_with_or_without_goodbye),
 		TEST(a_child_neither_removes_its_parents_file_nor_frees_its_lock),
@@ -467,12 +466,10 @@ int main(void)
 		TEST(another_boot_of_this_machine_is_dead_and_other_machines_are_in_doubt),
 		TEST(an_id_that_is_none_is_never_looked_for),
 		TEST(a_symbolic_link_or_pipe_in_place_of_a_file_proves_nothing),
-		TEST(a_folder_that_somebody_cleared_proves_nothing),
-		TEST(files_of_the_dead_are_swept_and_no_others),
+		TEST(a_folder_that_somebody_cleared_proves_nothing), TEST(files_of_the_dead_are_swept_and_no_others),
 		TEST(owners_that_come_and_go_at_once_do_not_disturb_each_other),
 		TEST(a_folder_that_cannot_be_used_is_a_clear_error),
-		TEST(what_root_makes_belongs_to_the_folders_owner)
-	};
+		TEST(what_root_makes_belongs_to_the_folders_owner) };
 
 	return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }

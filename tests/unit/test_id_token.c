@@ -134,11 +134,9 @@ struct change {
 	const char *value; /* as JSON; NULL: the claim is left out */
 };
 
-static const struct change good_claims[] = {
-	{ "iss", "\"https://idp.example/\"" }, { "sub", "\"" SUBJECT "\"" }, { "aud", "\"acme-app\"" },
-	{ "exp", "1764039600" }, { "iat", "1764036000" }, { "nonce", "\"" NONCE "\"" },
-	{ "email", "\"mikomo_1\"" }, { "accounts", "[{\"accountId\":\"1\"},{\"accountId\":\"2\"}]" }
-};
+static const struct change good_claims[] = { { "iss", "\"https://idp.example/\"" }, { "sub", "\"" SUBJECT "\"" },
+	{ "aud", "\"acme-app\"" }, { "exp", "1764039600" }, { "iat", "1764036000" }, { "nonce", "\"" NONCE "\"" },
+	{ "email", "\"mikomo_1\"" }, { "accounts", "[{\"accountId\":\"1\"},{\"accountId\":\"2\"}]" } };
 
 static const struct change *find_change(const struct change *changes, const char *name)
 {
@@ -169,8 +167,8 @@ static void put_claims(struct al_buf *out, const struct change *changes)
 	al_buf_puts(out, "}");
 }
 
-static enum al_id_verdict check_text(const char *payload, const struct al_id_expect *expect,
-	struct al_id_claims *claims, acctlink_error *err)
+static enum al_id_verdict check_text(
+	const char *payload, const struct al_id_expect *expect, struct al_id_claims *claims, acctlink_error *err)
 {
 	struct al_buf token;
 	enum al_id_verdict verdict;
@@ -215,8 +213,8 @@ static void check_rows(const struct row *rows, size_t count, const struct al_id_
 		if (verdict != (rows[i].refused == NULL ? AL_ID_GOOD : AL_ID_BAD)
 			|| (rows[i].refused != NULL && strstr(err.message, rows[i].refused) == NULL))
 			fail_msg("%s %s: verdict %d, %s", rows[i].changes[0].name,
-				rows[i].changes[0].value == NULL ? "(absent)" : rows[i].changes[0].value,
-				(int)verdict, err.message);
+				rows[i].changes[0].value == NULL ? "(absent)" : rows[i].changes[0].value, (int)verdict,
+				err.message);
 		if (rows[i].refused != NULL) {
 			assert_int_equal(err.status, ACCTLINK_BAD_PROVIDER);
 			assert_string_equal(err.where, "acctlink.conf:12");
@@ -252,10 +250,8 @@ static void a_good_first_token_gives_its_claims(void **state)
 
 static void issuer_and_audience_are_compared_to_the_byte(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "iss", "\"https:\\/\\/idp.example\\/\"" } }, NULL },
-		{ { { "iss", NULL } }, "iss is missing" },
-		{ { { "iss", "null" } }, "iss is missing" },
+	static const struct row rows[] = { { { { "iss", "\"https:\\/\\/idp.example\\/\"" } }, NULL },
+		{ { { "iss", NULL } }, "iss is missing" }, { { { "iss", "null" } }, "iss is missing" },
 		{ { { "iss", "1" } }, "iss is missing or not a string" },
 		{ { { "iss", "[\"https://idp.example/\"]" } }, "iss is missing or not a string" },
 		{ { { "iss", "\"https://idp.example\"" } },
@@ -265,12 +261,9 @@ static void issuer_and_audience_are_compared_to_the_byte(void **state)
 		{ { { "iss", "\"http://idp.example/\"" } }, "must match to the byte" },
 		{ { { "iss", "\"idp.example/\"" } }, "must match to the byte" },
 		{ { { "iss", "\"https://evil.example/\\u001b[2J\"" } }, "iss is \"https://evil.example/?[2J\"" },
-		{ { { "aud", "[\"acme-app\"]" } }, NULL },
-		{ { { "aud", "[\"acme-app\",\"acme-app\"]" } }, NULL },
-		{ { { "aud", NULL } }, "aud is neither" },
-		{ { { "aud", "null" } }, "aud is neither" },
-		{ { { "aud", "1" } }, "aud is neither" },
-		{ { { "aud", "{\"acme-app\":1}" } }, "aud is neither" },
+		{ { { "aud", "[\"acme-app\"]" } }, NULL }, { { { "aud", "[\"acme-app\",\"acme-app\"]" } }, NULL },
+		{ { { "aud", NULL } }, "aud is neither" }, { { { "aud", "null" } }, "aud is neither" },
+		{ { { "aud", "1" } }, "aud is neither" }, { { { "aud", "{\"acme-app\":1}" } }, "aud is neither" },
 		{ { { "aud", "[\"acme-app\",1]" } }, "aud is neither" },
 		{ { { "aud", "[[\"acme-app\"]]" } }, "aud is neither" },
 		{ { { "aud", "[\"acme-app\",null]" } }, "aud is neither" },
@@ -288,12 +281,9 @@ static void issuer_and_audience_are_compared_to_the_byte(void **state)
 		{ { { "aud", "[\"other\",\"acme-app\"]" }, { "azp", "\"acme-app\"" } }, NULL },
 		{ { { "aud", "[\"other\",\"acme-app\"]" }, { "azp", "\"other\"" } },
 			"azp is \"other\", our client_id is \"acme-app\"" },
-		{ { { "azp", "\"acme-app\"" } }, NULL },
-		{ { { "azp", "\"other\"" } }, "azp is \"other\"" },
-		{ { { "azp", "\"\"" } }, "azp is \"\"" },
-		{ { { "azp", "1" } }, "azp is not a string" },
-		{ { { "azp", "[\"acme-app\"]" } }, "azp is not a string" }
-	};
+		{ { { "azp", "\"acme-app\"" } }, NULL }, { { { "azp", "\"other\"" } }, "azp is \"other\"" },
+		{ { { "azp", "\"\"" } }, "azp is \"\"" }, { { { "azp", "1" } }, "azp is not a string" },
+		{ { { "azp", "[\"acme-app\"]" } }, "azp is not a string" } };
 
 	(void)state;
 	check_rows(rows, AL_COUNT(rows), &first);
@@ -302,22 +292,22 @@ static void issuer_and_audience_are_compared_to_the_byte(void **state)
 
 static void times_are_numbers_of_seconds_within_the_calendar(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "exp", "1764039600.0" } }, NULL }, { { { "exp", "1764039600.75" } }, NULL },
-		{ { { "exp", "1.7640396e9" } }, NULL }, { { { "exp", "253402300799" } }, NULL },
-		{ { { "exp", NULL } }, "exp is missing" }, { { { "exp", "null" } }, "exp is missing" },
-		{ { { "exp", "\"1764039600\"" } }, "exp is no number" }, { { { "exp", "true" } }, "exp is no number" },
-		{ { { "exp", "[1764039600]" } }, "exp is no number" }, { { { "exp", "253402300800" } }, "exp is no number" },
+	static const struct row rows[] = { { { { "exp", "1764039600.0" } }, NULL },
+		{ { { "exp", "1764039600.75" } }, NULL }, { { { "exp", "1.7640396e9" } }, NULL },
+		{ { { "exp", "253402300799" } }, NULL }, { { { "exp", NULL } }, "exp is missing" },
+		{ { { "exp", "null" } }, "exp is missing" }, { { { "exp", "\"1764039600\"" } }, "exp is no number" },
+		{ { { "exp", "true" } }, "exp is no number" }, { { { "exp", "[1764039600]" } }, "exp is no number" },
+		{ { { "exp", "253402300800" } }, "exp is no number" },
 		{ { { "exp", "1764039600000" } }, "exp is no number" }, { { { "exp", "1e30" } }, "exp is no number" },
 		{ { { "exp", "18446744073709551616" } }, "exp is no number" },
 		{ { { "exp", "-1" } }, "exp is no number" }, { { { "exp", "-0.5" } }, "exp is no number" },
 		{ { { "exp", "-99999999999999999999" } }, "exp is no number" },
 		{ { { "iat", NULL } }, "iat is missing" }, { { { "iat", "1764036000.9" } }, NULL },
-		{ { { "iat", "\"now\"" } }, "iat is no number" }, { { { "iat", "1764036000000" } }, "iat is no number" },
-		{ { { "nbf", "null" } }, NULL }, { { { "nbf", "0" } }, NULL },
-		{ { { "nbf", "1764036000.5" } }, NULL }, { { { "nbf", "\"0\"" } }, "nbf is no number" },
-		{ { { "auth_time", "null" } }, NULL }, { { { "auth_time", "{}" } }, "auth_time is no number" }
-	};
+		{ { { "iat", "\"now\"" } }, "iat is no number" },
+		{ { { "iat", "1764036000000" } }, "iat is no number" }, { { { "nbf", "null" } }, NULL },
+		{ { { "nbf", "0" } }, NULL }, { { { "nbf", "1764036000.5" } }, NULL },
+		{ { { "nbf", "\"0\"" } }, "nbf is no number" }, { { { "auth_time", "null" } }, NULL },
+		{ { { "auth_time", "{}" } }, "auth_time is no number" } };
 
 	(void)state;
 	check_rows(rows, AL_COUNT(rows), &first);
@@ -327,22 +317,19 @@ static void times_are_numbers_of_seconds_within_the_calendar(void **state)
 /* Tolerance 300 s, our clock at 1764036000. */
 static void skewed_clocks_pass_up_to_the_tolerance(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "iat", "1764036001" } }, NULL }, { { { "iat", "1764036030" } }, NULL },
+	static const struct row rows[] = { { { { "iat", "1764036001" } }, NULL }, { { { "iat", "1764036030" } }, NULL },
 		{ { { "iat", "1764036299" } }, NULL }, { { { "iat", "1764036300" } }, NULL },
-		{ { { "iat", "1764036301" } }, "issued in the future (iat 1764036301, our clock 1764036000, clock_skew 300 s)" },
-		{ { { "iat", "1764036900" } }, "issued in the future" },
-		{ { { "nbf", "1764035000" } }, NULL }, { { { "nbf", "1764036001" } }, NULL },
-		{ { { "nbf", "1764036030" } }, NULL }, { { { "nbf", "1764036299" } }, NULL },
-		{ { { "nbf", "1764036300" } }, NULL },
+		{ { { "iat", "1764036301" } },
+			"issued in the future (iat 1764036301, our clock 1764036000, clock_skew 300 s)" },
+		{ { { "iat", "1764036900" } }, "issued in the future" }, { { { "nbf", "1764035000" } }, NULL },
+		{ { { "nbf", "1764036001" } }, NULL }, { { { "nbf", "1764036030" } }, NULL },
+		{ { { "nbf", "1764036299" } }, NULL }, { { { "nbf", "1764036300" } }, NULL },
 		{ { { "nbf", "1764036301" } }, "not valid yet (nbf 1764036301, our clock 1764036000" },
-		{ { { "nbf", "1764036900" } }, "not valid yet" },
-		{ { { "exp", "1764036001" } }, NULL }, { { { "exp", "1764036000" } }, NULL },
-		{ { { "exp", "1764035999" } }, NULL }, { { { "exp", "1764035970" } }, NULL },
-		{ { { "exp", "1764035701" } }, NULL },
+		{ { { "nbf", "1764036900" } }, "not valid yet" }, { { { "exp", "1764036001" } }, NULL },
+		{ { { "exp", "1764036000" } }, NULL }, { { { "exp", "1764035999" } }, NULL },
+		{ { { "exp", "1764035970" } }, NULL }, { { { "exp", "1764035701" } }, NULL },
 		{ { { "exp", "1764035700" } }, "expired (exp 1764035700, our clock 1764036000, clock_skew 300 s)" },
-		{ { { "exp", "1764035100" } }, "expired" }, { { { "exp", "0" } }, "expired" }
-	};
+		{ { { "exp", "1764035100" } }, "expired" }, { { { "exp", "0" } }, "expired" } };
 
 	(void)state;
 	check_rows(rows, AL_COUNT(rows), &first);
@@ -351,11 +338,10 @@ static void skewed_clocks_pass_up_to_the_tolerance(void **state)
 
 static void without_tolerance_the_edges_are_exact(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "iat", "1764036000" } }, NULL }, { { { "iat", "1764036001" } }, "in the future" },
-		{ { { "nbf", "1764036000" } }, NULL }, { { { "nbf", "1764036001" } }, "not valid yet" },
-		{ { { "exp", "1764036001" } }, NULL }, { { { "exp", "1764036000" } }, "expired" }
-	};
+	static const struct row rows[] = { { { { "iat", "1764036000" } }, NULL },
+		{ { { "iat", "1764036001" } }, "in the future" }, { { { "nbf", "1764036000" } }, NULL },
+		{ { { "nbf", "1764036001" } }, "not valid yet" }, { { { "exp", "1764036001" } }, NULL },
+		{ { { "exp", "1764036000" } }, "expired" } };
 
 	(void)state;
 	config.clock_skew_ms = 0;
@@ -395,11 +381,9 @@ static void clocks_at_the_ends_of_time_do_no_harm(void **state)
 
 static void only_a_first_token_may_not_be_old(void **state)
 {
-	static const struct row old[] = {
-		{ { { "iat", "1764032100" } }, NULL }, /* an hour and the tolerance */
+	static const struct row old[] = { { { { "iat", "1764032100" } }, NULL }, /* an hour and the tolerance */
 		{ { { "iat", "1764032099" } }, "issued over an hour ago (iat 1764032099, our clock 1764036000" },
-		{ { { "iat", "0" } }, "issued over an hour ago" }
-	};
+		{ { { "iat", "0" } }, "issued over an hour ago" } };
 	static const struct row taken[] = { { { { "iat", "1764032099" } }, NULL }, { { { "iat", "0" } }, NULL } };
 
 	(void)state;
@@ -409,18 +393,15 @@ static void only_a_first_token_may_not_be_old(void **state)
 
 static void a_first_token_repeats_the_nonce_that_was_sent(void **state)
 {
-	static const struct row sent[] = {
-		{ { { "nonce", "\"n-0S6_WzA2Mj\"" } }, NULL },
+	static const struct row sent[] = { { { { "nonce", "\"n-0S6_WzA2Mj\"" } }, NULL },
 		{ { { "nonce", NULL } }, "nonce that was sent is missing" }, { { { "nonce", "null" } }, "is missing" },
 		{ { { "nonce", "\"\"" } }, "not the one that was sent" },
 		{ { { "nonce", "\"n-0S6_WzA2M\"" } }, "not the one that was sent" },
 		{ { { "nonce", "\"n-0S6_WzA2Mjj\"" } }, "not the one that was sent" },
 		{ { { "nonce", "\"n-0S6_WzA2MJ\"" } }, "not the one that was sent" },
-		{ { { "nonce", "[\"n-0S6_WzA2Mj\"]" } }, "is missing" }, { { { "nonce", "0" } }, "is missing" }
-	};
-	static const struct row not_sent[] = {
-		{ { { "nonce", NULL } }, NULL }, { { { "nonce", "\"surprise\"" } }, NULL }, { { { "nonce", "7" } }, NULL }
-	};
+		{ { { "nonce", "[\"n-0S6_WzA2Mj\"]" } }, "is missing" }, { { { "nonce", "0" } }, "is missing" } };
+	static const struct row not_sent[] = { { { { "nonce", NULL } }, NULL },
+		{ { { "nonce", "\"surprise\"" } }, NULL }, { { { "nonce", "7" } }, NULL } };
 	static const struct al_id_expect without = { .nonce = NULL };
 
 	(void)state;
@@ -430,11 +411,9 @@ static void a_first_token_repeats_the_nonce_that_was_sent(void **state)
 
 static void a_refreshed_token_has_no_nonce_or_the_first_one(void **state)
 {
-	static const struct row known[] = {
-		{ { { "nonce", NULL } }, NULL }, { { { "nonce", "null" } }, NULL },
+	static const struct row known[] = { { { { "nonce", NULL } }, NULL }, { { { "nonce", "null" } }, NULL },
 		{ { { "nonce", "\"n-0S6_WzA2Mj\"" } }, NULL },
-		{ { { "nonce", "\"other\"" } }, "not the one that was sent" }, { { { "nonce", "1" } }, "nonce" }
-	};
+		{ { { "nonce", "\"other\"" } }, "not the one that was sent" }, { { { "nonce", "1" } }, "nonce" } };
 	static const struct row unknown[] = { { { { "nonce", NULL } }, NULL }, { { { "nonce", "\"other\"" } }, NULL } };
 	static const struct al_id_expect forgotten = { .refreshed = true, .subject = SUBJECT };
 
@@ -445,14 +424,14 @@ static void a_refreshed_token_has_no_nonce_or_the_first_one(void **state)
 
 static void max_age_needs_an_auth_time_that_is_young_enough(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "auth_time", "1764035940" } }, NULL }, { { { "auth_time", "1764035640" } }, NULL },
-		{ { { "auth_time", "1764035639" } }, "longer ago than max_age (auth_time 1764035639, our clock 1764036000" },
-		{ { { "auth_time", NULL } }, "auth_time is missing" }, { { { "auth_time", "null" } }, "auth_time is missing" }
-	};
-	static const struct row later[] = {
-		{ { { "auth_time", NULL } }, NULL }, { { { "auth_time", "1764000000" } }, NULL }
-	};
+	static const struct row rows[] = { { { { "auth_time", "1764035940" } }, NULL },
+		{ { { "auth_time", "1764035640" } }, NULL },
+		{ { { "auth_time", "1764035639" } },
+			"longer ago than max_age (auth_time 1764035639, our clock 1764036000" },
+		{ { { "auth_time", NULL } }, "auth_time is missing" },
+		{ { { "auth_time", "null" } }, "auth_time is missing" } };
+	static const struct row later[] = { { { { "auth_time", NULL } }, NULL },
+		{ { { "auth_time", "1764000000" } }, NULL } };
 
 	(void)state;
 	config.max_age_ms = 60000;
@@ -479,11 +458,9 @@ static void a_refreshed_token_keeps_the_first_auth_time(void **state)
 
 static void a_subject_is_required(void **state)
 {
-	static const struct row rows[] = {
-		{ { { "sub", NULL } }, "sub is missing" }, { { { "sub", "null" } }, "sub is missing" },
-		{ { { "sub", "\"\"" } }, "sub is missing, empty" }, { { { "sub", "7" } }, "not a string" },
-		{ { { "sub", "[\"" SUBJECT "\"]" } }, "not a string" }
-	};
+	static const struct row rows[] = { { { { "sub", NULL } }, "sub is missing" },
+		{ { { "sub", "null" } }, "sub is missing" }, { { { "sub", "\"\"" } }, "sub is missing, empty" },
+		{ { { "sub", "7" } }, "not a string" }, { { { "sub", "[\"" SUBJECT "\"]" } }, "not a string" } };
 
 	(void)state;
 	check_rows(rows, AL_COUNT(rows), &first);
@@ -513,9 +490,10 @@ static void another_subject_is_told_only_if_all_else_is_good(void **state)
 {
 	static const struct change other[] = { { "sub", "\"someone else\"" }, { NULL, NULL } };
 	static const struct change longer[] = { { "sub", "\"" SUBJECT "x\"" }, { NULL, NULL } };
-	static const struct change other_issuer[] = { { "sub", "\"someone else\"" }, { "iss", "\"https://b.example/\"" },
+	static const struct change other_issuer[] = { { "sub", "\"someone else\"" },
+		{ "iss", "\"https://b.example/\"" }, { NULL, NULL } };
+	static const struct change expired[] = { { "sub", "\"someone else\"" }, { "exp", "1764000000" },
 		{ NULL, NULL } };
-	static const struct change expired[] = { { "sub", "\"someone else\"" }, { "exp", "1764000000" }, { NULL, NULL } };
 	static const struct al_id_expect renewing = { .nonce = NONCE, .subject = SUBJECT };
 	struct al_id_claims claims;
 	acctlink_error err;
@@ -666,11 +644,9 @@ static void a_key_that_no_longer_fits_is_fetched_anew_once(void **state)
 /* No other key could make them good, so they must not cause a fetch. */
 static void forged_headers_are_bad_however_old_the_keys(void **state)
 {
-	static const char *const headers[] = {
-		"{\"alg\":\"none\"}", "{\"alg\":\"None\",\"kid\":\"k\"}", "{}", "{\"alg\":\"HS256\",\"kid\":\"k\"}",
-		"{\"alg\":\"RS256\",\"kid\":\"k\"}", "{\"alg\":\"ES256\",\"kid\":\"k\",\"crit\":[\"x\"]}",
-		"{\"alg\":\"none\",\"alg\":\"ES256\"}"
-	};
+	static const char *const headers[] = { "{\"alg\":\"none\"}", "{\"alg\":\"None\",\"kid\":\"k\"}", "{}",
+		"{\"alg\":\"HS256\",\"kid\":\"k\"}", "{\"alg\":\"RS256\",\"kid\":\"k\"}",
+		"{\"alg\":\"ES256\",\"kid\":\"k\",\"crit\":[\"x\"]}", "{\"alg\":\"none\",\"alg\":\"ES256\"}" };
 
 	(void)state;
 	provider.keys_fetched_at = 0;
@@ -702,10 +678,9 @@ static void the_algorithm_comes_from_config_then_metadata_then_is_rs256(void **s
 
 static void a_payload_that_is_not_strict_json_is_refused(void **state)
 {
-	static const char *const payloads[] = {
-		"", "x", "[]", "\"x\"", "{", "{\"sub\":\"a\",\"sub\":\"b\"}", "{\"sub\":\"a\",\"s\\u0075b\":\"a\"}",
-		"{\"aud\":\"acme-app\",\"x\":{\"a\":1,\"a\":2}}", "{'sub':'a'}", "{} {}", "{\"sub\":\"a\\u0000b\"}", "{}"
-	};
+	static const char *const payloads[] = { "", "x", "[]", "\"x\"", "{", "{\"sub\":\"a\",\"sub\":\"b\"}",
+		"{\"sub\":\"a\",\"s\\u0075b\":\"a\"}", "{\"aud\":\"acme-app\",\"x\":{\"a\":1,\"a\":2}}", "{'sub':'a'}",
+		"{} {}", "{\"sub\":\"a\\u0000b\"}", "{}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(payloads); i++) {
@@ -849,11 +824,9 @@ static void the_end_of_any_jwt_can_be_peeked_at(void **state)
 static void what_is_no_jwt_has_no_end(void **state)
 {
 	static const char good[] = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.AA";
-	static const char *const texts[] = {
-		"", ".", "..", "...", "opaque", "a.b", "a.b.c", "x.eyJleHAiOjF9", "eyJleHAiOjF9", "a.eyJleHAiOjF9.b.c",
-		"a.b.c.d.e", "a.eyJleHAiOjF9==.b", "a.eyJleHAiOjF8.b", "\xff\xfe.\x80.\n", ".eyJleHAiOjF9",
-		"eyJleHAiOjF9..", "a.eyJleHAiOjF9 .b"
-	};
+	static const char *const texts[] = { "", ".", "..", "...", "opaque", "a.b", "a.b.c", "x.eyJleHAiOjF9",
+		"eyJleHAiOjF9", "a.eyJleHAiOjF9.b.c", "a.b.c.d.e", "a.eyJleHAiOjF9==.b", "a.eyJleHAiOjF8.b",
+		"\xff\xfe.\x80.\n", ".eyJleHAiOjF9", "eyJleHAiOjF9..", "a.eyJleHAiOjF9 .b" };
 	struct al_buf token;
 
 	(void)state;

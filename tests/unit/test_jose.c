@@ -34,8 +34,8 @@ static struct al_jwks *parse_keys(const char *text)
 }
 
 /* A JWKS of up to three keys, each with its extra members; key NULL ends. */
-static struct al_jwks *keys_of(EVP_PKEY *a, const char *more_a, EVP_PKEY *b, const char *more_b,
-	EVP_PKEY *c, const char *more_c)
+static struct al_jwks *keys_of(
+	EVP_PKEY *a, const char *more_a, EVP_PKEY *b, const char *more_b, EVP_PKEY *c, const char *more_c)
 {
 	EVP_PKEY *const keys[] = { a, b, c };
 	const char *const more[] = { more_a, more_b, more_c };
@@ -113,8 +113,8 @@ static al_rc verify_text(const struct al_jwks *keys, const char *text, acctlink_
 }
 
 /* Signs PAYLOAD under that header and verifies. */
-static al_rc verify_signed(const struct al_jwks *keys, unsigned algs, EVP_PKEY *key, const char *alg,
-	const char *header)
+static al_rc verify_signed(
+	const struct al_jwks *keys, unsigned algs, EVP_PKEY *key, const char *alg, const char *header)
 {
 	struct al_buf token;
 	acctlink_error err;
@@ -135,25 +135,29 @@ static void tokens_of_all_four_algorithms_verify(void **state)
 	assert_int_equal(verify_signed(all, ALL_ALGS, p256, "ES256", "{\"alg\":\"ES256\",\"kid\":\"e\"}"), ACCTLINK_OK);
 	assert_int_equal(verify_signed(all, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"o\"}"), ACCTLINK_OK);
 	assert_int_equal(verify_signed(all, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"Ed25519\",\"kid\":\"o\"}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(all, ALL_ALGS, ed, "EdDSA",
-		"{\"typ\":\"anything\",\"alg\":\"EdDSA\",\"x\":{\"y\":[1]}}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(all, ALL_ALGS, ed, "EdDSA", "{\"typ\":\"anything\",\"alg\":\"EdDSA\",\"x\":{\"y\":[1]}}"),
+		ACCTLINK_OK);
 }
 
 /* RFC 7515, appendix A.3, and RFC 8037, appendix A.4. */
 static void published_examples_verify(void **state)
 {
 	static const char es256_key[] = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\","
-		"\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
-		"\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}";
-	static const char es256[] = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQog"
-		"Imh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXF"
-		"CgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+					"\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
+					"\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}";
+	static const char
+		es256[] = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQog"
+			  "Imh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXF"
+			  "CgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
 	static const char ed_key[] = "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\","
-		"\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}";
-	static const char ed_token[] = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
-		"hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+				     "\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}";
+	static const char
+		ed_token[] = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
+			     "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
 	const char *const cases[2][3] = {
-		{ es256_key, es256, "{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}" },
+		{ es256_key, es256,
+			"{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}" },
 		{ ed_key, ed_token, "Example of Ed25519 signing" }
 	};
 
@@ -229,26 +233,26 @@ static void only_the_algorithms_that_the_caller_names_are_taken(void **state)
 {
 	(void)state;
 	assert_int_equal(verify_signed(all, AL_ALG_ES256 | AL_ALG_PS256 | AL_ALG_EDDSA, rsa, "RS256",
-		"{\"alg\":\"RS256\",\"kid\":\"r\"}"), ACCTLINK_BAD_PROVIDER);
+				 "{\"alg\":\"RS256\",\"kid\":\"r\"}"),
+		ACCTLINK_BAD_PROVIDER);
 	assert_int_equal(verify_signed(all, AL_ALG_RS256, rsa, "PS256", "{\"alg\":\"PS256\",\"kid\":\"r\"}"),
 		ACCTLINK_BAD_PROVIDER);
 	assert_int_equal(verify_signed(all, AL_ALG_RS256, p256, "ES256", "{\"alg\":\"ES256\",\"kid\":\"e\"}"),
 		ACCTLINK_BAD_PROVIDER);
-	assert_int_equal(verify_signed(all, 0, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"r\"}"), ACCTLINK_BAD_PROVIDER);
+	assert_int_equal(
+		verify_signed(all, 0, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"r\"}"), ACCTLINK_BAD_PROVIDER);
 	assert_int_equal(verify_signed(all, AL_ALG_EDDSA, ed, "EdDSA", "{\"alg\":\"EdDSA\"}"), ACCTLINK_OK);
 }
 
 static void unsigned_and_unknown_algorithms_are_refused(void **state)
 {
-	static const char *const headers[] = {
-		"{\"alg\":\"none\"}", "{\"alg\":\"None\"}", "{\"alg\":\"NONE\"}", "{\"alg\":\"nOnE\"}", "{\"alg\":\"\"}",
-		"{}", "{\"alg\":null}", "{\"alg\":1}", "{\"alg\":[\"EdDSA\"]}", "{\"alg\":{}}", "{\"alg\":true}",
-		"{\"alg\":\"eddsa\"}", "{\"alg\":\"EdDSA \"}", "{\"alg\":\" EdDSA\"}", "{\"alg\":\"RS256 EdDSA\"}",
-		"{\"alg\":\"RS384\"}", "{\"alg\":\"RS512\"}", "{\"alg\":\"PS512\"}", "{\"alg\":\"ES256K\"}",
-		"{\"alg\":\"ES384\"}", "{\"alg\":\"Ed448\"}", "{\"alg\":\"HS256\"}", "{\"alg\":\"HS512\"}",
-		"{\"alg\":\"RSA-OAEP\",\"enc\":\"A256GCM\"}", "{\"alg\":\"dir\"}", "{\"ALG\":\"EdDSA\"}",
-		"{\"alg\":\"\\u001b[31mred\\u0007\"}"
-	};
+	static const char *const headers[] = { "{\"alg\":\"none\"}", "{\"alg\":\"None\"}", "{\"alg\":\"NONE\"}",
+		"{\"alg\":\"nOnE\"}", "{\"alg\":\"\"}", "{}", "{\"alg\":null}", "{\"alg\":1}", "{\"alg\":[\"EdDSA\"]}",
+		"{\"alg\":{}}", "{\"alg\":true}", "{\"alg\":\"eddsa\"}", "{\"alg\":\"EdDSA \"}", "{\"alg\":\" EdDSA\"}",
+		"{\"alg\":\"RS256 EdDSA\"}", "{\"alg\":\"RS384\"}", "{\"alg\":\"RS512\"}", "{\"alg\":\"PS512\"}",
+		"{\"alg\":\"ES256K\"}", "{\"alg\":\"ES384\"}", "{\"alg\":\"Ed448\"}", "{\"alg\":\"HS256\"}",
+		"{\"alg\":\"HS512\"}", "{\"alg\":\"RSA-OAEP\",\"enc\":\"A256GCM\"}", "{\"alg\":\"dir\"}",
+		"{\"ALG\":\"EdDSA\"}", "{\"alg\":\"\\u001b[31mred\\u0007\"}" };
 	struct al_buf token;
 	acctlink_error err;
 
@@ -331,17 +335,22 @@ static void a_key_marked_for_one_algorithm_serves_no_other(void **state)
 {
 	struct al_jwks *named = keys_of_one(rsa, ",\"kid\":\"r\",\"alg\":\"RS256\"");
 	struct al_jwks *pss = keys_of_one(rsa, ",\"alg\":\"PS256\"");
-	struct al_jwks *ed_named = keys_of(ed, ",\"kid\":\"1\",\"alg\":\"EdDSA\"", ed, ",\"kid\":\"2\",\"alg\":\"Ed25519\"",
-		NULL, NULL);
-	struct al_jwks *wrong = keys_of(rsa, ",\"alg\":\"ES256\"", p256, ",\"alg\":\"RS256\"", ed, ",\"alg\":\"HS256\"");
+	struct al_jwks *ed_named = keys_of(
+		ed, ",\"kid\":\"1\",\"alg\":\"EdDSA\"", ed, ",\"kid\":\"2\",\"alg\":\"Ed25519\"", NULL, NULL);
+	struct al_jwks *wrong = keys_of(
+		rsa, ",\"alg\":\"ES256\"", p256, ",\"alg\":\"RS256\"", ed, ",\"alg\":\"HS256\"");
 
 	(void)state;
-	assert_int_equal(verify_signed(named, ALL_ALGS, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"r\"}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(named, ALL_ALGS, rsa, "PS256", "{\"alg\":\"PS256\",\"kid\":\"r\"}"), AL_CONFLICT);
+	assert_int_equal(
+		verify_signed(named, ALL_ALGS, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"r\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(named, ALL_ALGS, rsa, "PS256", "{\"alg\":\"PS256\",\"kid\":\"r\"}"), AL_CONFLICT);
 	assert_int_equal(verify_signed(pss, ALL_ALGS, rsa, "PS256", "{\"alg\":\"PS256\"}"), ACCTLINK_OK);
 	assert_int_equal(verify_signed(pss, ALL_ALGS, rsa, "RS256", "{\"alg\":\"RS256\"}"), AL_ABSENT);
-	assert_int_equal(verify_signed(ed_named, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"Ed25519\",\"kid\":\"1\"}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(ed_named, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"2\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(ed_named, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"Ed25519\",\"kid\":\"1\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(ed_named, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"2\"}"), ACCTLINK_OK);
 	assert_int_equal(al_jwks_count(wrong), 0);
 	al_jwks_free(&wrong);
 	al_jwks_free(&ed_named);
@@ -351,16 +360,13 @@ static void a_key_marked_for_one_algorithm_serves_no_other(void **state)
 
 static void anything_but_three_parts_is_refused_with_its_reason(void **state)
 {
-	static const char *const texts[][2] = {
-		{ "", "this one has 1" }, { "opaque", "this one has 1" }, { ".", "this one has 2" },
-		{ "eyJhbGciOiJFZERTQSJ9.e30", "this one has 2" }, { "..", "header" }, { "...", "this one has 4" },
-		{ "eyJhbGciOiJFZERTQSJ9.e30.", "not signed" }, { ".e30.AAAA", "header" },
+	static const char *const texts[][2] = { { "", "this one has 1" }, { "opaque", "this one has 1" },
+		{ ".", "this one has 2" }, { "eyJhbGciOiJFZERTQSJ9.e30", "this one has 2" }, { "..", "header" },
+		{ "...", "this one has 4" }, { "eyJhbGciOiJFZERTQSJ9.e30.", "not signed" }, { ".e30.AAAA", "header" },
 		{ "eyJhbGciOiJFZERTQSJ9.e30.AAAA.AAAA", "this one has 4" },
-		{ "eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1cifQ.AA.AA.AA.AA", "encrypted" },
-		{ "....", "encrypted" }, { ".....", "this one has 6" },
-		{ "{\"payload\":\"e30\",\"signatures\":[]}", "JSON serialization" },
-		{ "{\"protected\":\"a.b\",\"payload\":\"c.d\"}", "JSON serialization" }
-	};
+		{ "eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1cifQ.AA.AA.AA.AA", "encrypted" }, { "....", "encrypted" },
+		{ ".....", "this one has 6" }, { "{\"payload\":\"e30\",\"signatures\":[]}", "JSON serialization" },
+		{ "{\"protected\":\"a.b\",\"payload\":\"c.d\"}", "JSON serialization" } };
 	struct al_buf token;
 	acctlink_error err;
 
@@ -434,11 +440,10 @@ static void loose_bits_at_the_end_of_a_signature_are_refused(void **state)
 
 static void critical_extensions_are_refused_even_signed(void **state)
 {
-	static const char *const headers[] = {
-		"{\"alg\":\"EdDSA\",\"crit\":[\"b64\"],\"b64\":false}", "{\"alg\":\"EdDSA\",\"crit\":[\"exp\"],\"exp\":1}",
-		"{\"alg\":\"EdDSA\",\"crit\":[]}", "{\"alg\":\"EdDSA\",\"crit\":null}", "{\"alg\":\"EdDSA\",\"crit\":\"x\"}",
-		"{\"alg\":\"EdDSA\",\"cr\\u0069t\":[\"x\"]}"
-	};
+	static const char *const headers[] = { "{\"alg\":\"EdDSA\",\"crit\":[\"b64\"],\"b64\":false}",
+		"{\"alg\":\"EdDSA\",\"crit\":[\"exp\"],\"exp\":1}", "{\"alg\":\"EdDSA\",\"crit\":[]}",
+		"{\"alg\":\"EdDSA\",\"crit\":null}", "{\"alg\":\"EdDSA\",\"crit\":\"x\"}",
+		"{\"alg\":\"EdDSA\",\"cr\\u0069t\":[\"x\"]}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(headers); i++)
@@ -449,12 +454,11 @@ static void critical_extensions_are_refused_even_signed(void **state)
 
 static void a_header_that_is_not_strict_json_is_refused(void **state)
 {
-	static const char *const headers[] = {
-		"{\"alg\":\"none\",\"alg\":\"EdDSA\"}", "{\"alg\":\"EdDSA\",\"\\u0061lg\":\"none\"}",
-		"{\"alg\":\"EdDSA\",\"kid\":\"o\",\"kid\":\"o\"}", "[\"EdDSA\"]", "\"EdDSA\"", "{'alg':'EdDSA'}",
-		"{\"alg\":\"EdDSA\"} x", "{\"alg\":\"EdDSA\",}", "{\"alg\":\"EdDSA\\u0000\"}", "{\"alg\":\"EdDSA\",\"kid\":7}",
-		"{\"alg\":\"EdDSA\",\"kid\":[\"o\"]}", "{\"alg\":\"EdDSA\",\"x\":NaN}", "x"
-	};
+	static const char *const headers[] = { "{\"alg\":\"none\",\"alg\":\"EdDSA\"}",
+		"{\"alg\":\"EdDSA\",\"\\u0061lg\":\"none\"}", "{\"alg\":\"EdDSA\",\"kid\":\"o\",\"kid\":\"o\"}",
+		"[\"EdDSA\"]", "\"EdDSA\"", "{'alg':'EdDSA'}", "{\"alg\":\"EdDSA\"} x", "{\"alg\":\"EdDSA\",}",
+		"{\"alg\":\"EdDSA\\u0000\"}", "{\"alg\":\"EdDSA\",\"kid\":7}", "{\"alg\":\"EdDSA\",\"kid\":[\"o\"]}",
+		"{\"alg\":\"EdDSA\",\"x\":NaN}", "x" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(headers); i++)
@@ -483,18 +487,23 @@ static void the_kid_chooses_the_key(void **state)
 	struct al_jwks *same_name = keys_of(rsa, ",\"kid\":\"1\"", ed_other, ",\"kid\":\"1\"", ed, ",\"kid\":\"1\"");
 
 	(void)state;
-	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"2\"}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), AL_CONFLICT);
+	assert_int_equal(
+		verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"2\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), AL_CONFLICT);
 	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"3\"}"), AL_ABSENT);
 	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"\"}"), AL_ABSENT);
 	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"22\"}"), AL_ABSENT);
 	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\"}"), ACCTLINK_OK);
 	assert_int_equal(verify_signed(others, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":null}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(nameless, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), AL_ABSENT);
+	assert_int_equal(
+		verify_signed(nameless, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), AL_ABSENT);
 	assert_int_equal(verify_signed(nameless, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\"}"), ACCTLINK_OK);
 	assert_int_equal(verify_signed(nameless, ALL_ALGS, ed_other, "EdDSA", "{\"alg\":\"EdDSA\"}"), AL_CONFLICT);
-	assert_int_equal(verify_signed(same_name, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), ACCTLINK_OK);
-	assert_int_equal(verify_signed(same_name, ALL_ALGS, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"1\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(same_name, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"1\"}"), ACCTLINK_OK);
+	assert_int_equal(
+		verify_signed(same_name, ALL_ALGS, rsa, "RS256", "{\"alg\":\"RS256\",\"kid\":\"1\"}"), ACCTLINK_OK);
 	al_jwks_free(&same_name);
 	al_jwks_free(&others);
 	al_jwks_free(&nameless);
@@ -510,7 +519,8 @@ static void an_absent_key_is_told_with_the_kid_and_the_counts(void **state)
 	al_buf_init(&token, 1024);
 	sign_token(&token, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"\\u001b2026\"}", PAYLOAD);
 	assert_int_equal(verify_buf(keys, ALL_ALGS, &token, &err), AL_ABSENT);
-	assert_string_equal(err.message, "the provider's JWKS has no EdDSA key for the token (kid \"?2026\"); "
+	assert_string_equal(err.message,
+		"the provider's JWKS has no EdDSA key for the token (kid \"?2026\"); "
 		"of its keys 1 are usable, 1 are not");
 	al_buf_clear(&token);
 	al_jwks_free(&keys);
@@ -522,7 +532,8 @@ static void a_key_that_the_token_brings_along_is_not_used(void **state)
 
 	(void)state;
 	al_buf_init(&header, 4096);
-	al_buf_puts(&header, "{\"alg\":\"EdDSA\",\"kid\":\"o\",\"jku\":\"https://evil.example/jwks\","
+	al_buf_puts(&header,
+		"{\"alg\":\"EdDSA\",\"kid\":\"o\",\"jku\":\"https://evil.example/jwks\","
 		"\"x5u\":\"https://evil.example/x5u\",\"jwk\":");
 	put_jwk(&header, ed_other, ",\"kid\":\"o\"");
 	al_buf_puts(&header, "}");
@@ -575,9 +586,9 @@ static void an_es256_signature_has_exactly_64_bytes(void **state)
 static void es256_numbers_out_of_range_prove_nothing(void **state)
 {
 	static const char header[] = "{\"alg\":\"ES256\",\"kid\":\"e\"}";
-	static const unsigned char order[32] = { 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
-		0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2,
-		0xfc, 0x63, 0x25, 0x51 };
+	static const unsigned char order[32] = { 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25,
+		0x51 };
 	unsigned char sig[64] = { 0 };
 	acctlink_error err;
 
@@ -613,19 +624,20 @@ static void signatures_of_a_wrong_length_fail_for_each_key(void **state)
  * one in 256, so here is one that was made before, and its key. */
 static void a_pss_signature_without_its_leading_zero_is_refused(void **state)
 {
-	static const char key[] = "{\"keys\":[{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\""
-		"s3AB74ISum4grlWf4xZNqd8MdW-"
-		"Xch1cLGyXN1c67heuq2loqieyO6txIh9Ls7LVnUfSOM7GC57_5qWIj3mkJ_KMH_tHDKny8nn-wUgzSgyczh6-"
-		"W7cScEZ1arwHs8JU1blc1ykDLUhLSj8S_cHNRUVfxL5kpLvK8BTUqXOrsjHTbGtN9SIJXLzVeg_vPltOeow5F-DGuQX-kwqj"
-		"FjmT0DjxUONJc_qAAQv33X0xwcquPMJ3a5Qqd9fIpxJADG2UwHuFobgtQuAhujbfdpTUHBjAFWz37E29tD_LeGrX5XkvdNAF"
-		"qGwpuEJCu4Oi_rz-1RGkeBa8cjF_g94Yy80CyQ"
-		"\"}]}";
+	static const char key
+		[] = "{\"keys\":[{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\""
+		     "s3AB74ISum4grlWf4xZNqd8MdW-"
+		     "Xch1cLGyXN1c67heuq2loqieyO6txIh9Ls7LVnUfSOM7GC57_5qWIj3mkJ_KMH_tHDKny8nn-wUgzSgyczh6-"
+		     "W7cScEZ1arwHs8JU1blc1ykDLUhLSj8S_cHNRUVfxL5kpLvK8BTUqXOrsjHTbGtN9SIJXLzVeg_vPltOeow5F-DGuQX-kwqj"
+		     "FjmT0DjxUONJc_qAAQv33X0xwcquPMJ3a5Qqd9fIpxJADG2UwHuFobgtQuAhujbfdpTUHBjAFWz37E29tD_LeGrX5XkvdNAF"
+		     "qGwpuEJCu4Oi_rz-1RGkeBa8cjF_g94Yy80CyQ"
+		     "\"}]}";
 	static const char start[] = "eyJhbGciOiJQUzI1NiJ9.eyJzdWIiOiJtaWtvbW9fMSJ9.";
-	static const char sig[] =
-		"AHPciIYune_BAoKjwYaGRRkUamMeq_qZ8iKr9nU54kCmrAUb3DWMbKgu0xrUUG4Y16Vb1cOeMGZ26T0PYGJmwWoWARbIEOtd"
-		"RqDcSR-SJv_rDgwt0nSnX012SBoq1e7B-cmw1e5k_nNARCLIpDYn8bh4hTrUFTpi4Crr_UPd5r-"
-		"6StaRJXIEt9KXCLtLBaWiY4bvIPN_7qGPcOAy4WptGZYKj0MdffXV45LpTxIkI_3MTPvD_wq1VC1-"
-		"mBDGg8Ue1WJMXY43d8n9AFPIshVHSBkFXdveqYNK35Ge4NU1KEBeaZqtHDG_HuU1SgLOEQ4jA7knTfElkneVfiPu5cSU8A";
+	static const char sig
+		[] = "AHPciIYune_BAoKjwYaGRRkUamMeq_qZ8iKr9nU54kCmrAUb3DWMbKgu0xrUUG4Y16Vb1cOeMGZ26T0PYGJmwWoWARbIEOtd"
+		     "RqDcSR-SJv_rDgwt0nSnX012SBoq1e7B-cmw1e5k_nNARCLIpDYn8bh4hTrUFTpi4Crr_UPd5r-"
+		     "6StaRJXIEt9KXCLtLBaWiY4bvIPN_7qGPcOAy4WptGZYKj0MdffXV45LpTxIkI_3MTPvD_wq1VC1-"
+		     "mBDGg8Ue1WJMXY43d8n9AFPIshVHSBkFXdveqYNK35Ge4NU1KEBeaZqtHDG_HuU1SgLOEQ4jA7knTfElkneVfiPu5cSU8A";
 	struct al_jwks *keys = parse_keys(key);
 	struct al_buf raw;
 	struct al_buf token;
@@ -648,13 +660,12 @@ static void a_pss_signature_without_its_leading_zero_is_refused(void **state)
 
 static void other_paddings_salts_and_digests_do_not_verify(void **state)
 {
-	static const struct scheme schemes[] = {
-		{ "SHA256", RSA_PKCS1_PSS_PADDING, 0, "SHA256" }, { "SHA256", RSA_PKCS1_PSS_PADDING, 20, "SHA256" },
-		{ "SHA256", RSA_PKCS1_PSS_PADDING, 64, "SHA256" }, { "SHA256", RSA_PKCS1_PSS_PADDING, 32, "SHA1" },
-		{ "SHA512", RSA_PKCS1_PSS_PADDING, 32, "SHA256" }, { "SHA1", RSA_PKCS1_PADDING, 0, NULL },
-		{ "SHA512", RSA_PKCS1_PADDING, 0, NULL }
-	};
-	static const char *const headers[] = { "{\"alg\":\"PS256\",\"kid\":\"r\"}", "{\"alg\":\"RS256\",\"kid\":\"r\"}" };
+	static const struct scheme schemes[] = { { "SHA256", RSA_PKCS1_PSS_PADDING, 0, "SHA256" },
+		{ "SHA256", RSA_PKCS1_PSS_PADDING, 20, "SHA256" }, { "SHA256", RSA_PKCS1_PSS_PADDING, 64, "SHA256" },
+		{ "SHA256", RSA_PKCS1_PSS_PADDING, 32, "SHA1" }, { "SHA512", RSA_PKCS1_PSS_PADDING, 32, "SHA256" },
+		{ "SHA1", RSA_PKCS1_PADDING, 0, NULL }, { "SHA512", RSA_PKCS1_PADDING, 0, NULL } };
+	static const char *const headers[] = { "{\"alg\":\"PS256\",\"kid\":\"r\"}",
+		"{\"alg\":\"RS256\",\"kid\":\"r\"}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(schemes) * 2; i++) {
@@ -699,19 +710,16 @@ static size_t count_key(EVP_PKEY *key, const char *more)
 
 static void keys_for_other_purposes_are_left_out(void **state)
 {
-	static const char *const kept[] = {
-		"", ",\"use\":\"sig\"", ",\"key_ops\":[\"verify\"]", ",\"key_ops\":[\"sign\",\"verify\"]",
+	static const char *const kept[] = { "", ",\"use\":\"sig\"", ",\"key_ops\":[\"verify\"]",
+		",\"key_ops\":[\"sign\",\"verify\"]",
 		",\"use\":\"sig\",\"key_ops\":[\"verify\"],\"alg\":\"EdDSA\",\"kid\":\"a\"",
 		",\"use\":null,\"key_ops\":null,\"alg\":null,\"kid\":null", ",\"x5c\":[\"MIIB\"],\"x5t\":\"AA\"",
-		",\"d\":\"AAAA\"", ",\"d\":17", ",\"unknown\":{\"a\":[]}"
-	};
-	static const char *const left_out[] = {
-		",\"use\":\"enc\"", ",\"use\":\"\"", ",\"use\":\"SIG\"", ",\"use\":1", ",\"use\":[\"sig\"]",
-		",\"key_ops\":[]", ",\"key_ops\":[\"sign\"]", ",\"key_ops\":[\"encrypt\",\"wrapKey\"]",
-		",\"key_ops\":\"verify\"", ",\"key_ops\":[[\"verify\"]]", ",\"key_ops\":[\"Verify\"]",
-		",\"alg\":\"ECDH-ES\"", ",\"alg\":\"RS256\"", ",\"alg\":\"none\"", ",\"alg\":\"\"", ",\"alg\":1",
-		",\"kid\":1", ",\"kid\":[]"
-	};
+		",\"d\":\"AAAA\"", ",\"d\":17", ",\"unknown\":{\"a\":[]}" };
+	static const char *const left_out[] = { ",\"use\":\"enc\"", ",\"use\":\"\"", ",\"use\":\"SIG\"", ",\"use\":1",
+		",\"use\":[\"sig\"]", ",\"key_ops\":[]", ",\"key_ops\":[\"sign\"]",
+		",\"key_ops\":[\"encrypt\",\"wrapKey\"]", ",\"key_ops\":\"verify\"", ",\"key_ops\":[[\"verify\"]]",
+		",\"key_ops\":[\"Verify\"]", ",\"alg\":\"ECDH-ES\"", ",\"alg\":\"RS256\"", ",\"alg\":\"none\"",
+		",\"alg\":\"\"", ",\"alg\":1", ",\"kid\":1", ",\"kid\":[]" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(kept); i++)
@@ -724,18 +732,18 @@ static void keys_of_other_kinds_are_left_out(void **state)
 {
 	EVP_PKEY *p384 = make_ec("P-384");
 	EVP_PKEY *small = make_rsa(1024);
-	static const char *const lists[] = {
-		"{\"kty\":\"oct\",\"k\":\"AAAA\",\"alg\":\"HS256\"}", "{\"kty\":\"oct\",\"k\":\"\"}", "{}", "1", "null", "[]",
-		"\"x\"", "{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
+	static const char *const lists[] = { "{\"kty\":\"oct\",\"k\":\"AAAA\",\"alg\":\"HS256\"}",
+		"{\"kty\":\"oct\",\"k\":\"\"}", "{}", "1", "null", "[]", "\"x\"",
+		"{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
 		"{\"kty\":\"OKP\",\"crv\":\"Ed448\",\"x\":\"AAAA\"}", "{\"kty\":\"OKP\",\"crv\":\"Ed25519\"}",
 		"{\"kty\":\"OKP\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
 		"{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHUQ\"}",
 		"{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"}",
 		"{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":5}", "{\"kty\":\"okp\",\"crv\":\"Ed25519\",\"x\":\"AA\"}",
-		"{\"kty\":[\"RSA\"],\"n\":\"AA\",\"e\":\"AQAB\"}", "{\"kty\":\"RSA\"}", "{\"kty\":\"RSA\",\"alg\":\"RS256\"}",
-		"{\"kty\":\"RSA\",\"n\":\"\",\"e\":\"AQAB\"}", "{\"kty\":\"EC\",\"crv\":\"P-256\"}",
-		"{\"kty\":\"EC\",\"crv\":\"secp256k1\",\"x\":\"AA\",\"y\":\"AA\"}"
-	};
+		"{\"kty\":[\"RSA\"],\"n\":\"AA\",\"e\":\"AQAB\"}", "{\"kty\":\"RSA\"}",
+		"{\"kty\":\"RSA\",\"alg\":\"RS256\"}", "{\"kty\":\"RSA\",\"n\":\"\",\"e\":\"AQAB\"}",
+		"{\"kty\":\"EC\",\"crv\":\"P-256\"}",
+		"{\"kty\":\"EC\",\"crv\":\"secp256k1\",\"x\":\"AA\",\"y\":\"AA\"}" };
 
 	(void)state;
 	assert_int_equal(count_key(p384, ""), 0);
@@ -777,27 +785,26 @@ static void rsa_keys_are_taken_from_2048_to_8192_bits_with_a_sound_exponent(void
 	assert_int_equal(count_rsa(1025, 0x01, 1, "AQAB"), 0); /* 8193 bits */
 	assert_int_equal(count_rsa(1026, 0x00, 1, "AQAB"), 0);
 	assert_int_equal(count_rsa(256, 0x80, 2, "AQAB"), 0); /* even */
-	assert_int_equal(count_rsa(256, 0x80, 1, "Aw"), 1); /* 3 */
-	assert_int_equal(count_rsa(256, 0x80, 1, "AQ"), 0); /* 1: everyone could sign */
+	assert_int_equal(count_rsa(256, 0x80, 1, "Aw"), 1);   /* 3 */
+	assert_int_equal(count_rsa(256, 0x80, 1, "AQ"), 0);   /* 1: everyone could sign */
 	assert_int_equal(count_rsa(256, 0x80, 1, "AAAAAQ"), 0);
 	assert_int_equal(count_rsa(256, 0x80, 1, "AA"), 0);
 	assert_int_equal(count_rsa(256, 0x80, 1, ""), 0);
-	assert_int_equal(count_rsa(256, 0x80, 1, "AQAA"), 0); /* 65536 */
+	assert_int_equal(count_rsa(256, 0x80, 1, "AQAA"), 0);         /* 65536 */
 	assert_int_equal(count_rsa(256, 0x80, 1, "AQAAAAAAAAAB"), 0); /* 9 bytes */
 	assert_int_equal(count_rsa(256, 0x80, 1, "AQAB="), 0);
 }
 
 static void a_point_that_is_not_on_the_curve_is_left_out(void **state)
 {
-	static const char *const points[][2] = {
-		{ "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" },
+	static const char *const points[][2] = { { "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+							 "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" },
 		{ "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a4" },
 		{ "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU" },
 		{ "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" },
 		{ "_____________________________________w", "_____________________________________w" },
 		{ "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "" }, { "", "" },
-		{ "AH_NzidsdsRdQYPL7m_bS3tYBzM1e-nvE7rPbjx70VRF", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }
-	};
+		{ "AH_NzidsdsRdQYPL7m_bS3tYBzM1e-nvE7rPbjx70VRF", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" } };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(points); i++) {
@@ -838,11 +845,10 @@ static void at_most_64_keys_are_kept(void **state)
 
 static void what_is_no_jwks_is_an_error(void **state)
 {
-	static const char *const texts[] = {
-		"", "<html></html>", "[]", "{}", "{\"keys\":null}", "{\"keys\":{}}", "{\"keys\":\"x\"}", "{\"keys\":[}",
-		"{\"keys\":[],\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"kty\":\"RSA\"}]}", "{\"keys\":[]} x",
-		"{\"KEYS\":[]}", "{\"error\":\"not_found\"}"
-	};
+	static const char *const texts[] = { "", "<html></html>", "[]", "{}", "{\"keys\":null}", "{\"keys\":{}}",
+		"{\"keys\":\"x\"}", "{\"keys\":[}", "{\"keys\":[],\"keys\":[]}",
+		"{\"keys\":[{\"kty\":\"oct\",\"kty\":\"RSA\"}]}", "{\"keys\":[]} x", "{\"KEYS\":[]}",
+		"{\"error\":\"not_found\"}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(texts); i++) {
@@ -951,8 +957,10 @@ static void the_error_queue_of_the_host_is_left_as_it_was(void **state)
 	ERR_clear_error();
 	assert_int_equal(verify_signed(all, ALL_ALGS, ed, "EdDSA", "{\"alg\":\"EdDSA\",\"kid\":\"r\"}"), AL_CONFLICT);
 	assert_int_equal(verify_signed(all, ALL_ALGS, rsa, "PS256", "{\"alg\":\"RS256\"}"), AL_CONFLICT);
-	assert_int_equal(count_keys("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\","
-		"\"y\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}"), 0);
+	assert_int_equal(
+		count_keys("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\","
+			   "\"y\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}"),
+		0);
 	assert_int_equal(verify_text(all, "a.b.c", &err), ACCTLINK_BAD_PROVIDER);
 	assert_int_equal(ERR_peek_error(), 0);
 	ERR_raise(ERR_LIB_USER, 42);

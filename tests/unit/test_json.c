@@ -19,15 +19,13 @@ static struct json_object *parse(const char *text)
 
 static void a_strict_object_is_taken_in_each_dress(void **state)
 {
-	static const char *const texts[] = {
-		"{}", " \t\r\n{ } \r\n", "\xef\xbb\xbf{\"a\":1}", "\xef\xbb\xbf \n{\"a\":1}\n",
-		"{\"a\":null,\"b\":true,\"c\":false,\"d\":[],\"e\":{},\"f\":\"\"}",
+	static const char *const texts[] = { "{}", " \t\r\n{ } \r\n", "\xef\xbb\xbf{\"a\":1}",
+		"\xef\xbb\xbf \n{\"a\":1}\n", "{\"a\":null,\"b\":true,\"c\":false,\"d\":[],\"e\":{},\"f\":\"\"}",
 		"{\"\":0}", "{\"a\":-0}", "{\"a\":-0.0e-0}", "{\"a\":1E400}", "{\"a\":1e+5}", "{\"a\":0.5}",
 		"{\"a\":18446744073709551616}", "{\"a\":-99999999999999999999}",
 		"{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\uDE00\"}", "{\"a\":\"\xc3\xa9\xf0\x9f\x98\x80\"}",
-		"{ \"a\" : [ 1 , { \"a\" : [ { \"a\" : 2 } ] } ] , \"b\" : 3 }",
-		"{\"a\":{\"b\":1},\"c\":{\"b\":1}}", "{\"a\":\"\x7f\"}", "{\"a\":\"\\u0001\"}"
-	};
+		"{ \"a\" : [ 1 , { \"a\" : [ { \"a\" : 2 } ] } ] , \"b\" : 3 }", "{\"a\":{\"b\":1},\"c\":{\"b\":1}}",
+		"{\"a\":\"\x7f\"}", "{\"a\":\"\\u0001\"}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(texts); i++) {
@@ -43,25 +41,22 @@ static void a_strict_object_is_taken_in_each_dress(void **state)
 
 static void what_is_not_strict_json_is_refused(void **state)
 {
-	static const char *const texts[] = {
-		"", " ", "\xef\xbb\xbf", "[]", "[{}]", "\"a\"", "1", "null", "true", "<html>",
-		"{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{,}", "{\"a\":[1,]}", "{\"a\":[1 2]}",
-		"{\"a\":[}", "{\"a\":[1}}", "{\"a\":1]", "{\"a\" 1}", "{\"a\":}", "{a:1}", "{1:1}", "{null:1}",
-		"{'a':1}", "{\"a\":'b'}", "{\"a\":\"b'}", "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1},", "{}}",
-		"{\"a\":NaN}", "{\"a\":-NaN}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":nan}",
-		"{\"a\":TRUE}", "{\"a\":True}", "{\"a\":nul}", "{\"a\":nulll}", "{\"a\":truefalse}",
-		"{\"a\":01}", "{\"a\":-01}", "{\"a\":00}", "{\"a\":+1}", "{\"a\":.5}", "{\"a\":1.}", "{\"a\":1.e3}",
-		"{\"a\":1e}", "{\"a\":1e+}", "{\"a\":-}", "{\"a\":--1}", "{\"a\":0x10}", "{\"a\":1_000}",
-		"{\"a\":1/*c*/}", "/*c*/{}", "{}//c", "{\"a\":1 //c\n}", "#\n{}",
-		"{\"a\":\"\n\"}", "{\"a\":\"\t\"}", "{\"a\":\"\x1f\"}", "{\"a\n\":1}",
-		"{\"a\":\"\\x41\"}", "{\"a\":\"\\'\"}", "{\"a\":\"\\u12\"}", "{\"a\":\"\\u123g\"}", "{\"a\":\"\\U0041\"}",
-		"{\"a\":\"\\", "{\"a\":\"\\\"", "{\"a\":\"\\u", "{\"a\":\"\\u0000\"}", "{\"\\u0000\":1}",
-		"{\"a\":\"\\ud83d\"}", "{\"a\":\"\\ude00\"}", "{\"a\":\"\\ud83dx\"}", "{\"a\":\"\\ud83d\\n\"}",
-		"{\"a\":\"\\ud83d\\u0041\"}", "{\"a\":\"\\ud83d\\ud83d\"}", "{\"a\":\"\\ude00\\ud83d\"}", "{\"a\":\"\\ude00\\ude00\"}",
-		"{\"a\":\"\\ud83d\\uffff\"}",
-		"{\"a\":\"\xff\"}", "{\"a\":\"\xc0\x80\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xc3\"}", "{\"\xff\":1}",
-		"\xff\xfe{\0}", "{\"a\":1}\xff", "\x0b{}", "{}\x0c", "{\"a\":\xc2\xa0 1}"
-	};
+	static const char *const texts[] = { "", " ", "\xef\xbb\xbf", "[]", "[{}]", "\"a\"", "1", "null", "true",
+		"<html>", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{,}", "{\"a\":[1,]}",
+		"{\"a\":[1 2]}", "{\"a\":[}", "{\"a\":[1}}", "{\"a\":1]", "{\"a\" 1}", "{\"a\":}", "{a:1}", "{1:1}",
+		"{null:1}", "{'a':1}", "{\"a\":'b'}", "{\"a\":\"b'}", "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1},", "{}}",
+		"{\"a\":NaN}", "{\"a\":-NaN}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":nan}", "{\"a\":TRUE}",
+		"{\"a\":True}", "{\"a\":nul}", "{\"a\":nulll}", "{\"a\":truefalse}", "{\"a\":01}", "{\"a\":-01}",
+		"{\"a\":00}", "{\"a\":+1}", "{\"a\":.5}", "{\"a\":1.}", "{\"a\":1.e3}", "{\"a\":1e}", "{\"a\":1e+}",
+		"{\"a\":-}", "{\"a\":--1}", "{\"a\":0x10}", "{\"a\":1_000}", "{\"a\":1/*c*/}", "/*c*/{}", "{}//c",
+		"{\"a\":1 //c\n}", "#\n{}", "{\"a\":\"\n\"}", "{\"a\":\"\t\"}", "{\"a\":\"\x1f\"}", "{\"a\n\":1}",
+		"{\"a\":\"\\x41\"}", "{\"a\":\"\\'\"}", "{\"a\":\"\\u12\"}", "{\"a\":\"\\u123g\"}",
+		"{\"a\":\"\\U0041\"}", "{\"a\":\"\\", "{\"a\":\"\\\"", "{\"a\":\"\\u", "{\"a\":\"\\u0000\"}",
+		"{\"\\u0000\":1}", "{\"a\":\"\\ud83d\"}", "{\"a\":\"\\ude00\"}", "{\"a\":\"\\ud83dx\"}",
+		"{\"a\":\"\\ud83d\\n\"}", "{\"a\":\"\\ud83d\\u0041\"}", "{\"a\":\"\\ud83d\\ud83d\"}",
+		"{\"a\":\"\\ude00\\ud83d\"}", "{\"a\":\"\\ude00\\ude00\"}", "{\"a\":\"\\ud83d\\uffff\"}",
+		"{\"a\":\"\xff\"}", "{\"a\":\"\xc0\x80\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xc3\"}",
+		"{\"\xff\":1}", "\xff\xfe{\0}", "{\"a\":1}\xff", "\x0b{}", "{}\x0c", "{\"a\":\xc2\xa0 1}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(texts); i++) {
@@ -88,12 +83,10 @@ static void a_nul_byte_is_refused_wherever_it_is(void **state)
 
 static void a_member_that_comes_twice_is_refused_at_any_depth(void **state)
 {
-	static const char *const texts[] = {
-		"{\"a\":1,\"a\":1}", "{\"a\":1,\"b\":2,\"a\":null}", "{\"x\":{\"a\":1,\"a\":2}}",
-		"{\"x\":[1,{\"a\":1,\"a\":2}]}", "{\"a\":{\"b\":1},\"a\":{\"b\":1,\"c\":2}}",
-		"{\"sub\":1,\"s\\u0075b\":2}", "{\"\\/\":1,\"/\":2}", "{\"\":1,\"\":2}",
-		"{\"x\":{\"a\":1,\"a\":2},\"x\":{\"a\":1,\"b\":2,\"c\":3}}"
-	};
+	static const char *const texts[] = { "{\"a\":1,\"a\":1}", "{\"a\":1,\"b\":2,\"a\":null}",
+		"{\"x\":{\"a\":1,\"a\":2}}", "{\"x\":[1,{\"a\":1,\"a\":2}]}",
+		"{\"a\":{\"b\":1},\"a\":{\"b\":1,\"c\":2}}", "{\"sub\":1,\"s\\u0075b\":2}", "{\"\\/\":1,\"/\":2}",
+		"{\"\":1,\"\":2}", "{\"x\":{\"a\":1,\"a\":2},\"x\":{\"a\":1,\"b\":2,\"c\":3}}" };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(texts); i++) {
@@ -220,13 +213,15 @@ static void an_answer_over_the_bound_is_refused(void **state)
 
 static void escapes_become_the_characters_that_they_mean(void **state)
 {
-	static const char text[] = "{\"s\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t|\\u0001\\u007F\\u0080\\u07ff\\u0800\\u20AC\\uffff"
-		"\\ud800\\udc00\\uD83D\\uDE00\\udbff\\udfff|\xc3\xa9\"}";
+	static const char
+		text[] = "{\"s\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t|\\u0001\\u007F\\u0080\\u07ff\\u0800\\u20AC\\uffff"
+			 "\\ud800\\udc00\\uD83D\\uDE00\\udbff\\udfff|\xc3\xa9\"}";
 	struct json_object *object = parse(text);
 
 	(void)state;
 	assert_non_null(object);
-	assert_string_equal(al_json_string(object, "s", NULL), "\"\\/\b\f\n\r\t|\x01\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80"
+	assert_string_equal(al_json_string(object, "s", NULL),
+		"\"\\/\b\f\n\r\t|\x01\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80"
 		"\xe2\x82\xac\xef\xbf\xbf\xf0\x90\x80\x80\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf|\xc3\xa9");
 	al_json_free(&object);
 }
@@ -265,7 +260,8 @@ static void a_number_may_have_128_characters(void **state)
 
 static void only_strings_are_read_as_strings(void **state)
 {
-	struct json_object *object = parse("{\"s\":\"x\\ny\",\"e\":\"\",\"n\":null,\"i\":1,\"a\":[\"b\"],\"o\":{},\"t\":true}");
+	struct json_object *object = parse(
+		"{\"s\":\"x\\ny\",\"e\":\"\",\"n\":null,\"i\":1,\"a\":[\"b\"],\"o\":{},\"t\":true}");
 	static const char *const others[] = { "n", "i", "a", "o", "t", "missing", "S" };
 	size_t len = 99;
 
@@ -289,31 +285,25 @@ struct number {
 
 static void numbers_are_read_exactly_or_not_at_all(void **state)
 {
-	static const struct number numbers[] = {
-		{ "0", true, true, 0 }, { "-0", true, true, 0 }, { "86399", true, true, 86399 },
-		{ "-1", true, true, -1 }, { "86399.0", true, true, 86399 }, { "8.6399e4", true, true, 86399 },
-		{ "1e3", true, true, 1000 }, { "-0.0", true, true, 0 },
-		{ "9223372036854775807", true, true, INT64_MAX },
-		{ "-9223372036854775807", true, true, -INT64_MAX },
+	static const struct number numbers[] = { { "0", true, true, 0 }, { "-0", true, true, 0 },
+		{ "86399", true, true, 86399 }, { "-1", true, true, -1 }, { "86399.0", true, true, 86399 },
+		{ "8.6399e4", true, true, 86399 }, { "1e3", true, true, 1000 }, { "-0.0", true, true, 0 },
+		{ "9223372036854775807", true, true, INT64_MAX }, { "-9223372036854775807", true, true, -INT64_MAX },
 		{ "9223372036854774784.0", true, true, INT64_C(9223372036854774784) },
 		{ "9223372036854775808", false, false, 0 }, { "18446744073709551615", false, false, 0 },
 		{ "18446744073709551616", false, false, 0 }, { "99999999999999999999999", false, false, 0 },
 		{ "-9223372036854775809", false, false, 0 }, { "-99999999999999999999", false, false, 0 },
-		{ "9223372036854775808.0", false, false, 0 }, { "1e30", false, false, 0 },
-		{ "-1e30", false, false, 0 }, { "1e400", false, false, 0 }, { "0.5", false, false, 0 },
-		{ "3600.25", false, false, 0 }, { "1e-1", false, false, 0 },
-		{ "true", false, false, 0 }, { "null", false, false, 0 }, { "[3600]", false, false, 0 },
-		{ "{}", false, false, 0 },
-		{ "\"86399\"", false, true, 86399 }, { "\" 3600 \"", false, true, 3600 },
-		{ "\"\\t3600\\n\"", false, true, 3600 }, { "\"-5\"", false, true, -5 },
-		{ "\"9223372036854775807\"", false, true, INT64_MAX },
-		{ "\"9223372036854775808\"", false, false, 0 },
-		{ "\"99999999999999999999999\"", false, false, 0 },
+		{ "9223372036854775808.0", false, false, 0 }, { "1e30", false, false, 0 }, { "-1e30", false, false, 0 },
+		{ "1e400", false, false, 0 }, { "0.5", false, false, 0 }, { "3600.25", false, false, 0 },
+		{ "1e-1", false, false, 0 }, { "true", false, false, 0 }, { "null", false, false, 0 },
+		{ "[3600]", false, false, 0 }, { "{}", false, false, 0 }, { "\"86399\"", false, true, 86399 },
+		{ "\" 3600 \"", false, true, 3600 }, { "\"\\t3600\\n\"", false, true, 3600 },
+		{ "\"-5\"", false, true, -5 }, { "\"9223372036854775807\"", false, true, INT64_MAX },
+		{ "\"9223372036854775808\"", false, false, 0 }, { "\"99999999999999999999999\"", false, false, 0 },
 		{ "\"3600x\"", false, false, 0 }, { "\"36 00\"", false, false, 0 }, { "\"\"", false, false, 0 },
 		{ "\" \"", false, false, 0 }, { "\"-\"", false, false, 0 }, { "\"- 1\"", false, false, 0 },
 		{ "\"+1\"", false, false, 0 }, { "\"0x10\"", false, false, 0 }, { "\"1e3\"", false, false, 0 },
-		{ "\"3600.0\"", false, false, 0 }
-	};
+		{ "\"3600.0\"", false, false, 0 } };
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(numbers); i++) {
@@ -338,7 +328,8 @@ static void numbers_are_read_exactly_or_not_at_all(void **state)
 static void strings_are_overwritten_before_they_are_freed(void **state)
 {
 	static const char zeros[64];
-	struct json_object *object = parse("{\"a\":{\"b\":[\"short\",\"a refresh token of forty bytes, give or take\"]}}");
+	struct json_object *object = parse(
+		"{\"a\":{\"b\":[\"short\",\"a refresh token of forty bytes, give or take\"]}}");
 	struct json_object *list = NULL;
 	struct json_object *kept[2];
 

@@ -131,7 +131,8 @@ static void an_empty_set_comes_back_empty(void **state)
 	fill_kept(&back);
 	assert_int_equal(al_kept_unpack(&back, &plain, NULL), ACCTLINK_OK);
 	assert_int_equal(back.access_token.len + back.id_token.len + back.refresh_token.len + back.old_bearer.len
-		+ back.nonce.len + back.sibling.refresh_token.len + back.revoke_count, 0);
+			+ back.nonce.len + back.sibling.refresh_token.len + back.revoke_count,
+		0);
 	assert_false(back.sibling.present);
 	assert_true(back.newest_end == 0 && back.old_generation == 0);
 	al_kept_clear(&back);
@@ -307,9 +308,17 @@ static void the_bearer_is_the_token_that_the_config_names(void **state)
 static void owner_keys_of_different_owners_differ(void **state)
 {
 	static const char *const owners[][3] = {
-		{ "ana", "akoya", "mikomo" }, { "ana", "akoya", "" }, { "ana", "akoyam", "ikomo" }, { "anaa", "koya", "mikomo" },
-		{ "Ana", "akoya", "mikomo" }, { "a\xcc\x81na", "akoya", "" }, { "\xc3\xa1na", "akoya", "" },
-		{ "ana", "", "akoya" }, { "", "ana", "akoya" }, { "' OR 1=1 --", "akoya", "" }, { "%00", "akoya", "" },
+		{ "ana", "akoya", "mikomo" },
+		{ "ana", "akoya", "" },
+		{ "ana", "akoyam", "ikomo" },
+		{ "anaa", "koya", "mikomo" },
+		{ "Ana", "akoya", "mikomo" },
+		{ "a\xcc\x81na", "akoya", "" },
+		{ "\xc3\xa1na", "akoya", "" },
+		{ "ana", "", "akoya" },
+		{ "", "ana", "akoya" },
+		{ "' OR 1=1 --", "akoya", "" },
+		{ "%00", "akoya", "" },
 	};
 	struct al_buf keys[AL_COUNT(owners)];
 
@@ -328,17 +337,14 @@ static void owner_keys_of_different_owners_differ(void **state)
 static const struct word {
 	const char *name;
 	int64_t value;
-} words[] = {
-	{ "linked", ACCTLINK_STATE_LINKED }, { "stale", ACCTLINK_STATE_STALE },
+} words[] = { { "linked", ACCTLINK_STATE_LINKED }, { "stale", ACCTLINK_STATE_STALE },
 	{ "relink", ACCTLINK_STATE_RELINK_REQUIRED }, { "superseded", ACCTLINK_STATE_SUPERSEDED },
-	{ "unlinking", ACCTLINK_STATE_UNLINKING },
-	{ "revoked", ACCTLINK_REASON_REVOKED }, { "rotation", ACCTLINK_REASON_ROTATION_LOST },
-	{ "expired", ACCTLINK_REASON_CONSENT_EXPIRED }, { "subject", ACCTLINK_REASON_SUBJECT_CHANGED },
-	{ "no_id_token", ACCTLINK_REASON_NO_ID_TOKEN }, { "no_refresh", ACCTLINK_REASON_NO_REFRESH_TOKEN },
-	{ "client", ACCTLINK_REASON_CLIENT_REFUSED }, { "down", ACCTLINK_REASON_PROVIDER_DOWN },
-	{ "unchecked", AL_BEARER_UNCHECKED }, { "bad", AL_BEARER_BAD }, { "missing", AL_BEARER_MISSING },
-	{ NULL, 0 }
-};
+	{ "unlinking", ACCTLINK_STATE_UNLINKING }, { "revoked", ACCTLINK_REASON_REVOKED },
+	{ "rotation", ACCTLINK_REASON_ROTATION_LOST }, { "expired", ACCTLINK_REASON_CONSENT_EXPIRED },
+	{ "subject", ACCTLINK_REASON_SUBJECT_CHANGED }, { "no_id_token", ACCTLINK_REASON_NO_ID_TOKEN },
+	{ "no_refresh", ACCTLINK_REASON_NO_REFRESH_TOKEN }, { "client", ACCTLINK_REASON_CLIENT_REFUSED },
+	{ "down", ACCTLINK_REASON_PROVIDER_DOWN }, { "unchecked", AL_BEARER_UNCHECKED }, { "bad", AL_BEARER_BAD },
+	{ "missing", AL_BEARER_MISSING }, { NULL, 0 } };
 
 /* One question: a row of a link made 10 minutes ago with a bearer of an hour,
  * then changed by words like "left=0 claim=alive"; times are relative to now. */
@@ -370,7 +376,9 @@ static void question_init(struct question *q)
 	assert_true(al_buf_put(&row->client, q->client, sizeof(q->client)));
 	set_text(&q->record.kept.refresh_token, "rt");
 	q->record.kept.newest_end = row->bearer_end;
-	q->in = (struct al_decide_in){ .record = &q->record, .config = &q->config, .client = q->client, .now_wall = NOW };
+	q->in = (struct al_decide_in){
+		.record = &q->record, .config = &q->config, .client = q->client, .now_wall = NOW
+	};
 }
 
 static int64_t value_of(const char *text)
@@ -396,15 +404,14 @@ static void change(struct question *q, const char *name, const char *text)
 		const char *name;
 		int64_t *field;
 		int64_t base;
-	} fields[] = {
-		{ "state", &row->state, 0 }, { "reason", &row->reason, 0 }, { "check", &row->bearer_check, 0 },
-		{ "from", &row->bearer_from, NOW }, { "left", &row->bearer_end, NOW }, { "newest", &kept->newest_end, NOW },
-		{ "old", &kept->old_generation, 0 }, { "wait", &row->not_before, NOW }, { "sent", &row->claim_sent_at, NOW },
+	} fields[] = { { "state", &row->state, 0 }, { "reason", &row->reason, 0 }, { "check", &row->bearer_check, 0 },
+		{ "from", &row->bearer_from, NOW }, { "left", &row->bearer_end, NOW },
+		{ "newest", &kept->newest_end, NOW }, { "old", &kept->old_generation, 0 },
+		{ "wait", &row->not_before, NOW }, { "sent", &row->claim_sent_at, NOW },
 		{ "unknown", &row->unknown_sent_at, NOW }, { "rejected", &row->rejected_generation, 0 },
 		{ "withheld", &q->in.withheld, 0 }, { "ttl", &q->in.min_ttl_ms, 0 },
 		{ "window", &q->config.reuse_window_ms, 0 }, { "margin", &q->config.bearer_margin_ms, 0 },
-		{ "http", &row->last_http_status, 0 }, { "parent", &kept->parent_generation, 0 }
-	};
+		{ "http", &row->last_http_status, 0 }, { "parent", &kept->parent_generation, 0 } };
 
 	if (strcmp(name, "claim") == 0) {
 		set_claim(q, text);
@@ -444,8 +451,8 @@ static void change_all(struct question *q, const char *changes)
 struct answer {
 	const char *changes;
 	enum al_action action;
-	al_rc rc;          /* of FAIL */
-	int64_t retry_ms;  /* of FAIL */
+	al_rc rc;         /* of FAIL */
+	int64_t retry_ms; /* of FAIL */
 };
 
 static void ask(const struct answer *expected)
@@ -457,10 +464,11 @@ static void ask(const struct answer *expected)
 	question_init(&q);
 	change_all(&q, expected->changes);
 	action = al_decide(&q.in, &err);
-	if (action != expected->action || (action == AL_DO_FAIL
-		&& (err.status != expected->rc || err.retry_after_ms != expected->retry_ms)))
-		fail_msg("\"%s\": action %d status %d retry %" PRId64 ", not %d %d %" PRId64, expected->changes, (int)action,
-			(int)err.status, err.retry_after_ms, (int)expected->action, (int)expected->rc, expected->retry_ms);
+	if (action != expected->action
+		|| (action == AL_DO_FAIL && (err.status != expected->rc || err.retry_after_ms != expected->retry_ms)))
+		fail_msg("\"%s\": action %d status %d retry %" PRId64 ", not %d %d %" PRId64, expected->changes,
+			(int)action, (int)err.status, err.retry_after_ms, (int)expected->action, (int)expected->rc,
+			expected->retry_ms);
 	if (action == AL_DO_FAIL)
 		assert_string_not_equal(err.message, "");
 	(void)al_decide(&q.in, NULL); /* the error may be NULL */
@@ -604,7 +612,8 @@ static void a_least_interval_and_the_back_off_rule_out_loops(void **state)
 		{ "left=0 wait=0", AL_DO_REFRESH, 0, 0 },
 		{ "left=1000 wait=7000", AL_DO_SERVE, 0, 0 },
 		{ "left=0 wait=7000 state=stale reason=client", AL_DO_FAIL, ACCTLINK_CLIENT_REFUSED, 7000 },
-		{ "left=0 wait=7000 state=stale reason=down error=http_503 http=503", AL_DO_FAIL, ACCTLINK_PROVIDER_DOWN, 7000 },
+		{ "left=0 wait=7000 state=stale reason=down error=http_503 http=503", AL_DO_FAIL,
+			ACCTLINK_PROVIDER_DOWN, 7000 },
 		/* no pause is so long: the wall clock was set back since it was written */
 		{ "left=0 wait=300000", AL_DO_FAIL, ACCTLINK_PROVIDER_DOWN, 300000 },
 		{ "left=0 wait=300001", AL_DO_REFRESH, 0, 0 },
@@ -721,7 +730,8 @@ static void no_row_at_all_leads_to_a_forbidden_action(void **state)
 	static const char *const lefts[] = { "", "left=1000", "left=0", "left=-5000" };
 	static const char *const claims[] = { "", "claim=alive sent=-10", "claim=dead sent=-10", "unknown=-10" };
 	static const char *const rejects[] = { "", "rejected=5", "withheld=5", "rejected=4" };
-	static const char *const others[] = { "", "no=config", "no=refresh_token", "other=client", "wait=5000", "ttl=9999999" };
+	static const char *const others[] = { "", "no=config", "no=refresh_token", "other=client", "wait=5000",
+		"ttl=9999999" };
 	const size_t all = AL_COUNT(states) * AL_COUNT(checks) * AL_COUNT(lefts) * AL_COUNT(claims) * AL_COUNT(rejects)
 		* AL_COUNT(others);
 
@@ -742,7 +752,8 @@ static void no_row_at_all_leads_to_a_forbidden_action(void **state)
 		if ((action == AL_DO_SERVE) != usable && action != AL_DO_REFRESH && action != AL_DO_CHECK)
 			fail_msg("case %zu: action %d, usable %d", i, (int)action, usable);
 		if (action == AL_DO_REFRESH) {
-			assert_true(q.in.config != NULL && q.record.kept.refresh_token.len > 0 && parts[5] != others[3]);
+			assert_true(
+				q.in.config != NULL && q.record.kept.refresh_token.len > 0 && parts[5] != others[3]);
 			assert_true(q.record.row.not_before <= NOW);
 			assert_false(q.record.row.claim_outcome == AL_CLAIM_OPEN && q.in.claim_alive);
 			assert_true(i % 6 != 2 && i % 6 != 4 && i % 6 != 5);
@@ -825,7 +836,8 @@ static void each_change_of_state_is_one_event_and_none_is_none(void **state)
 		{ ACCTLINK_STATE_STALE, 8, ACCTLINK_STATE_LINKED, 0, ACCTLINK_EVENT_HEALED },
 		{ ACCTLINK_STATE_STALE, 8, ACCTLINK_STATE_RELINK_REQUIRED, 1, ACCTLINK_EVENT_RELINK_REQUIRED },
 		{ ACCTLINK_STATE_RELINK_REQUIRED, 1, ACCTLINK_STATE_RELINK_REQUIRED, 1, 0 },
-		{ ACCTLINK_STATE_RELINK_REQUIRED, 5, ACCTLINK_STATE_RELINK_REQUIRED, 1, ACCTLINK_EVENT_RELINK_REQUIRED },
+		{ ACCTLINK_STATE_RELINK_REQUIRED, 5, ACCTLINK_STATE_RELINK_REQUIRED, 1,
+			ACCTLINK_EVENT_RELINK_REQUIRED },
 		{ ACCTLINK_STATE_RELINK_REQUIRED, 1, ACCTLINK_STATE_LINKED, 0, ACCTLINK_EVENT_HEALED },
 		{ ACCTLINK_STATE_LINKED, 0, ACCTLINK_STATE_SUPERSEDED, 0, ACCTLINK_EVENT_SUPERSEDED },
 		{ ACCTLINK_STATE_SUPERSEDED, 0, ACCTLINK_STATE_UNLINKING, 0, ACCTLINK_EVENT_UNLINKED },
@@ -1325,7 +1337,7 @@ static void more_than_twenty_refusals_in_a_row_end_no_more_links(void **state)
 	now += FIRST_PAUSE;
 	assert_int_equal(al_gate_check(gates, "a", now, &err), ACCTLINK_OK);
 	assert_false(al_gate_refused(gates, "a", now, &alarm)); /* the probe's link is not ended either */
-	assert_false(alarm); /* one is enough */
+	assert_false(alarm);                                    /* one is enough */
 	assert_int_equal(al_gate_check(gates, "a", now + 2 * FIRST_PAUSE - 1, &err), ACCTLINK_PROVIDER_DOWN);
 	al_gate_accepted(gates, "a");
 	assert_int_equal(al_gate_check(gates, "a", now, &err), ACCTLINK_OK);
@@ -1352,8 +1364,7 @@ static void refusals_with_a_success_between_are_ordinary_life(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_packed_comes_back_whole),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_packed_comes_back_whole),
 		cmocka_unit_test(an_empty_set_comes_back_empty),
 		cmocka_unit_test(a_cut_or_lengthened_set_is_damage_and_never_half_a_set),
 		cmocka_unit_test(damage_at_any_byte_leads_nowhere),
@@ -1395,8 +1406,7 @@ int main(void)
 		cmocka_unit_test(a_refused_client_is_one_alarm_and_slow_probes),
 		cmocka_unit_test(a_refused_token_shows_that_the_client_is_accepted),
 		cmocka_unit_test(more_than_twenty_refusals_in_a_row_end_no_more_links),
-		cmocka_unit_test(refusals_with_a_success_between_are_ordinary_life)
-	};
+		cmocka_unit_test(refusals_with_a_success_between_are_ordinary_life) };
 
 	return cmocka_run_group_tests_name("link", tests, NULL, NULL);
 }

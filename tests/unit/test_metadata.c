@@ -69,8 +69,9 @@ static struct world *world_new(void)
 
 static void open_provider(struct world *world)
 {
-	assert_int_equal(al_provider_new(&world->config, world->net, &world->log, &world->clock,
-		&world->provider, NULL), ACCTLINK_OK);
+	assert_int_equal(
+		al_provider_new(&world->config, world->net, &world->log, &world->clock, &world->provider, NULL),
+		ACCTLINK_OK);
 }
 
 static void world_free(struct world *world)
@@ -134,9 +135,11 @@ static void answer(struct world *world, int status, const char *body)
 	"\"jwks_uri\":\"https://op.example/jwks\""
 #define GOOD_METADATA "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS "}"
 /* The public key of RFC 8037, appendix A.2. */
-#define ONE_KEY "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k1\"," \
+#define ONE_KEY \
+	"{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k1\"," \
 	"\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}"
-#define TWO_KEYS "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k1\"," \
+#define TWO_KEYS \
+	"{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k1\"," \
 	"\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}," \
 	"{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k2\"," \
 	"\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}"
@@ -209,7 +212,8 @@ static void good_metadata_gives_all_endpoints(void **state)
 	assert_null(al_provider_endpoints(world->provider));
 	assert_false(al_provider_can_revoke(world->provider));
 	assert_int_equal(ask_ready(world, &waiter, NULL), AL_PENDING);
-	answer(world, 200, "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ","
+	answer(world, 200,
+		"{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ","
 		"\"revocation_endpoint\":\"https://op.example/revoke\","
 		"\"code_challenge_methods_supported\":[\"plain\",\"S256\"],"
 		"\"authorization_response_iss_parameter_supported\":true,"
@@ -257,7 +261,8 @@ static void configured_endpoints_and_algs_override_the_discovered_ones(void **st
 	open_provider(world);
 	assert_true(al_provider_can_revoke(world->provider));
 	assert_int_equal(ask_ready(world, &waiter, NULL), AL_PENDING);
-	answer(world, 200, "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ","
+	answer(world, 200,
+		"{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ","
 		"\"id_token_signing_alg_values_supported\":[\"RS256\"]}");
 	endpoints = al_provider_endpoints(world->provider);
 	assert_string_equal(endpoints->token, "https://other.example/token");
@@ -274,7 +279,8 @@ static void a_wrong_document_is_refused_with_a_reason(void **state)
 		const char *body;
 		const char *says;
 	} rows[] = {
-		{ "{\"issuer\":\"https://op.example\"," GOOD_ENDPOINTS "}", "\"https://op.example\", the config \"https://op.example/\"" },
+		{ "{\"issuer\":\"https://op.example\"," GOOD_ENDPOINTS "}",
+			"\"https://op.example\", the config \"https://op.example/\"" },
 		{ "{\"issuer\":\"https://OP.example/\"," GOOD_ENDPOINTS "}", "\"https://OP.example/\"" },
 		{ "{" GOOD_ENDPOINTS "}", "the issuer \"\"" },
 		{ "{\"issuer\":7," GOOD_ENDPOINTS "}", "the issuer \"\"" },
@@ -282,21 +288,33 @@ static void a_wrong_document_is_refused_with_a_reason(void **state)
 		{ "", "no JSON object" },
 		{ "[]", "no JSON object" },
 		{ GOOD_METADATA "x", "no JSON object" },
-		{ "{\"issuer\":\"" ISSUER "\",\"token_endpoint\":\"https://op.example/t\",\"jwks_uri\":\"https://op.example/j\"}",
+		{ "{\"issuer\":\"" ISSUER
+		  "\",\"token_endpoint\":\"https://op.example/t\",\"jwks_uri\":\"https://op.example/j\"}",
 			"no authorization_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://op.example/a\",\"jwks_uri\":\"https://op.example/j\"}",
+		{ "{\"issuer\":\"" ISSUER
+		  "\",\"authorization_endpoint\":\"https://op.example/a\",\"jwks_uri\":\"https://op.example/j\"}",
 			"no token_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://op.example/a\",\"token_endpoint\":\"https://op.example/t\"}",
+		{ "{\"issuer\":\"" ISSUER
+		  "\",\"authorization_endpoint\":\"https://op.example/a\",\"token_endpoint\":\"https://op.example/t\"}",
 			"no jwks_uri" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"http://op.example/a\"}", "authorization_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"http://127.0.0.1/a\"}", "authorization_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://user:pw@op.example/a\"}", "https://op.example/a" },
-		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"file:///etc/passwd\"}", "authorization_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"revocation_endpoint\":\"ftp://op.example/r\"}", "revocation_endpoint" },
-		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"code_challenge_methods_supported\":[\"plain\"]}", "pkce = false" },
+		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"http://op.example/a\"}",
+			"authorization_endpoint" },
+		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"http://127.0.0.1/a\"}",
+			"authorization_endpoint" },
+		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://user:pw@op.example/a\"}",
+			"https://op.example/a" },
+		{ "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"file:///etc/passwd\"}",
+			"authorization_endpoint" },
+		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"revocation_endpoint\":\"ftp://op.example/r\"}",
+			"revocation_endpoint" },
+		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"code_challenge_methods_supported\":[\"plain\"]}",
+			"pkce = false" },
 		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"code_challenge_methods_supported\":[]}", "S256" },
-		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"code_challenge_methods_supported\":\"S256\"}", "S256" },
-		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"id_token_signing_alg_values_supported\":[\"HS256\"]}", "none of RS256" },
+		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS ",\"code_challenge_methods_supported\":\"S256\"}",
+			"S256" },
+		{ "{\"issuer\":\"" ISSUER "\"," GOOD_ENDPOINTS
+		  ",\"id_token_signing_alg_values_supported\":[\"HS256\"]}",
+			"none of RS256" },
 	};
 
 	(void)state;
@@ -328,7 +346,8 @@ static void pkce_and_keys_are_not_asked_of_a_provider_that_goes_without(void **s
 	world->config.id_token_expected = false;
 	open_provider(world);
 	assert_int_equal(ask_ready(world, &waiter, NULL), AL_PENDING);
-	answer(world, 200, "{\"issuer\":\"" ISSUER "\",\"code_challenge_methods_supported\":[\"plain\"],"
+	answer(world, 200,
+		"{\"issuer\":\"" ISSUER "\",\"code_challenge_methods_supported\":[\"plain\"],"
 		"\"id_token_signing_alg_values_supported\":[\"HS256\"],"
 		"\"authorization_endpoint\":\"https://op.example/a\",\"token_endpoint\":\"https://op.example/t\"}");
 	assert_int_equal(waiter.wait.rc, ACCTLINK_OK);
@@ -345,9 +364,9 @@ static void a_plain_issuer_on_loopback_may_have_plain_endpoints(void **state)
 	world->config.issuer = (char *)"http://127.0.0.1:8080";
 	open_provider(world);
 	assert_int_equal(ask_ready(world, &waiter, NULL), AL_PENDING);
-	assert_string_equal(world->net->requests[0].url,
-		"http://127.0.0.1:8080/.well-known/openid-configuration");
-	answer(world, 200, "{\"issuer\":\"http://127.0.0.1:8080\","
+	assert_string_equal(world->net->requests[0].url, "http://127.0.0.1:8080/.well-known/openid-configuration");
+	answer(world, 200,
+		"{\"issuer\":\"http://127.0.0.1:8080\","
 		"\"authorization_endpoint\":\"http://127.0.0.1:8080/a\","
 		"\"token_endpoint\":\"http://[::1]:8080/t\",\"jwks_uri\":\"http://localhost/j\"}");
 	assert_int_equal(waiter.wait.rc, ACCTLINK_OK);
@@ -360,11 +379,16 @@ static void failures_of_the_net_and_of_the_server_are_told_apart(void **state)
 		int status;
 		al_rc rc;
 	} rows[] = {
-		{ 408, ACCTLINK_PROVIDER_DOWN }, { 425, ACCTLINK_PROVIDER_DOWN },
-		{ 429, ACCTLINK_PROVIDER_DOWN }, { 500, ACCTLINK_PROVIDER_DOWN },
-		{ 502, ACCTLINK_PROVIDER_DOWN }, { 503, ACCTLINK_PROVIDER_DOWN },
-		{ 204, ACCTLINK_BAD_PROVIDER }, { 400, ACCTLINK_BAD_PROVIDER },
-		{ 403, ACCTLINK_BAD_PROVIDER }, { 404, ACCTLINK_BAD_PROVIDER },
+		{ 408, ACCTLINK_PROVIDER_DOWN },
+		{ 425, ACCTLINK_PROVIDER_DOWN },
+		{ 429, ACCTLINK_PROVIDER_DOWN },
+		{ 500, ACCTLINK_PROVIDER_DOWN },
+		{ 502, ACCTLINK_PROVIDER_DOWN },
+		{ 503, ACCTLINK_PROVIDER_DOWN },
+		{ 204, ACCTLINK_BAD_PROVIDER },
+		{ 400, ACCTLINK_BAD_PROVIDER },
+		{ 403, ACCTLINK_BAD_PROVIDER },
+		{ 404, ACCTLINK_BAD_PROVIDER },
 	};
 
 	(void)state;
@@ -518,7 +542,8 @@ static void endpoints_are_looked_up_anew_after_a_day_without_anyone_waiting(void
 	world->boot_ms += 1000;
 	assert_int_equal(ask_ready(world, &waiter, NULL), ACCTLINK_OK);
 	assert_int_equal(world->net->count, 3);
-	answer(world, 200, "{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://op.example/new\","
+	answer(world, 200,
+		"{\"issuer\":\"" ISSUER "\",\"authorization_endpoint\":\"https://op.example/new\","
 		"\"token_endpoint\":\"https://op.example/t\",\"jwks_uri\":\"https://op.example/j\"}");
 	now = al_provider_endpoints(world->provider);
 	assert_string_equal(now->authorization, "https://op.example/new");
@@ -665,8 +690,9 @@ static void missing_endpoints_and_issuers_are_errors_of_the_config(void **state)
 		world->config.discovery = missing == 3;
 		if (missing == 3)
 			world->config.issuer = NULL;
-		assert_int_equal(al_provider_new(&world->config, world->net, &world->log, &world->clock,
-			&provider, &err), ACCTLINK_BAD_CONFIG);
+		assert_int_equal(
+			al_provider_new(&world->config, world->net, &world->log, &world->clock, &provider, &err),
+			ACCTLINK_BAD_CONFIG);
 		assert_string_equal(err.where, "acctlink.conf:3");
 		assert_null(provider);
 		world_free(world);
@@ -737,7 +763,10 @@ static void the_shorter_of_max_age_and_config_ends_the_keys(void **state)
 		int64_t max_age_ms;
 		int64_t life_ms;
 	} rows[] = {
-		{ -1, 3600000 }, { 0, 3600000 }, { 600000, 600000 }, { 7200000, 3600000 },
+		{ -1, 3600000 },
+		{ 0, 3600000 },
+		{ 600000, 600000 },
+		{ 7200000, 3600000 },
 		{ INT64_MAX, 3600000 },
 	};
 
@@ -836,16 +865,16 @@ static void keys_in_use_outlive_their_replacement(void **state)
 
 /* ---- identity ------------------------------------------------------------------- */
 
-static void fingerprint_of(struct world *world, const char *issuer, const char *token_endpoint,
-	const char *client_id, unsigned char out[32])
+static void fingerprint_of(struct world *world, const char *issuer, const char *token_endpoint, const char *client_id,
+	unsigned char out[32])
 {
 	struct al_provider *provider = NULL;
 
 	world->config.issuer = (char *)issuer;
 	world->config.token_endpoint = (char *)token_endpoint;
 	world->config.client_id = (char *)client_id;
-	assert_int_equal(al_provider_new(&world->config, world->net, &world->log, &world->clock,
-		&provider, NULL), ACCTLINK_OK);
+	assert_int_equal(
+		al_provider_new(&world->config, world->net, &world->log, &world->clock, &provider, NULL), ACCTLINK_OK);
 	assert_ptr_equal(al_provider_config(provider), &world->config);
 	assert_int_equal(al_provider_fingerprint(provider, out, NULL), ACCTLINK_OK);
 	al_provider_unref(&provider);

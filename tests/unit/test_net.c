@@ -91,11 +91,7 @@ static void wait_for_run(struct answer *answer, int runs)
 
 /* ---- servers -------------------------------------------------------------- */
 
-enum ending {
-	CLOSE,
-	RESET,
-	HOLD
-};
+enum ending { CLOSE, RESET, HOLD };
 
 struct server {
 	int listener;
@@ -1409,8 +1405,8 @@ static struct {
 	bool open;
 } resolver = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false };
 
-__attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
-	const struct addrinfo *hints, struct addrinfo **out)
+__attribute__((visibility("default"))) int getaddrinfo(
+	const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
@@ -1868,7 +1864,8 @@ int main(void)
 		cmocka_unit_test(an_open_fence_is_asked_once_on_the_net_thread),
 		cmocka_unit_test(a_post_read_on_a_reused_connection_that_then_closes_arrives_once),
 		cmocka_unit_test(a_post_read_on_a_reused_connection_that_is_then_reset_arrives_once),
-		cmocka_unit_test(a_post_on_a_reused_connection_that_reads_nothing_is_never_sent_after_its_body_was_asked),
+		cmocka_unit_test(
+			a_post_on_a_reused_connection_that_reads_nothing_is_never_sent_after_its_body_was_asked),
 		cmocka_unit_test(a_large_post_cut_in_its_middle_is_not_continued_elsewhere),
 		cmocka_unit_test(a_connection_that_closed_when_idle_is_replaced_and_the_post_arrives_once),
 		cmocka_unit_test(a_hundred_requests_run_at_once),

@@ -13,8 +13,7 @@
 
 static struct al_definite_rule akoya_rules[] = {
 	{ 0, (char *)"invalid_grant", NULL },
-	{ 400, (char *)"invalid_request",
-		(char *)"Refresh token is invalid or has already been claimed" },
+	{ 400, (char *)"invalid_request", (char *)"Refresh token is invalid or has already been claimed" },
 	{ 0, (char *)"bad_refresh_token", NULL },
 	{ 0, NULL, NULL },
 };
@@ -87,8 +86,7 @@ static struct world *world_new(void)
 
 static void open_provider(struct world *world)
 {
-	assert_int_equal(al_provider_new(&world->config, world->net, NULL, NULL, &world->provider, NULL),
-		ACCTLINK_OK);
+	assert_int_equal(al_provider_new(&world->config, world->net, NULL, NULL, &world->provider, NULL), ACCTLINK_OK);
 }
 
 static struct world *open_world(void)
@@ -142,14 +140,16 @@ static void the_consent_url_has_every_parameter_in_order(void **state)
 	struct al_authorize in = akoya_authorize();
 
 	(void)state;
-	expect_url(world, &in, "https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
+	expect_url(world, &in,
+		"https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
 		"&redirect_uri=https%3A%2F%2Fapp.example%2Fcb%3Ftenant%3D7&scope=openid+offline_access"
 		"&state=state-1_2&nonce=nonce1&code_challenge=challenge1&code_challenge_method=S256"
 		"&connector=mikomo");
 	world->config.response_mode = AL_MODE_FORM_POST;
 	world->config.max_age_ms = 90500;
 	world->config.authorize_parameters = extra_parameters;
-	expect_url(world, &in, "https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
+	expect_url(world, &in,
+		"https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
 		"&redirect_uri=https%3A%2F%2Fapp.example%2Fcb%3Ftenant%3D7&scope=openid+offline_access"
 		"&state=state-1_2&nonce=nonce1&code_challenge=challenge1&code_challenge_method=S256"
 		"&response_mode=form_post&max_age=90&connector=mikomo&access_type=offline"
@@ -168,11 +168,13 @@ static void what_is_not_given_is_not_sent(void **state)
 	in.nonce = NULL;
 	in.code_challenge = NULL;
 	in.institution.len = 0;
-	expect_url(world, &in, "https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
+	expect_url(world, &in,
+		"https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
 		"&redirect_uri=https%3A%2F%2Fapp.example%2Fcb%3Ftenant%3D7&state=state-1_2");
 	world->config.institution_parameter = NULL;
 	in.institution.len = 6;
-	expect_url(world, &in, "https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
+	expect_url(world, &in,
+		"https://idp.example/auth?response_type=code&client_id=acme+app%2F1"
 		"&redirect_uri=https%3A%2F%2Fapp.example%2Fcb%3Ftenant%3D7&state=state-1_2");
 	world_free(world);
 }
@@ -180,7 +182,8 @@ static void what_is_not_given_is_not_sent(void **state)
 static void a_query_of_the_authorization_endpoint_is_kept(void **state)
 {
 	static const char *const endpoints[][2] = {
-		{ "https://idp.example/auth?tenant=a%20b", "https://idp.example/auth?tenant=a%20b&response_type=code&" },
+		{ "https://idp.example/auth?tenant=a%20b",
+			"https://idp.example/auth?tenant=a%20b&response_type=code&" },
 		{ "https://idp.example/auth?", "https://idp.example/auth?response_type=code&" },
 	};
 
@@ -210,8 +213,7 @@ static void an_institution_can_not_smuggle_a_parameter(void **state)
 	in.institution = al_str("a&redirect_uri=https://evil.example#\xc3\xa9");
 	al_buf_init(&url, 4096);
 	assert_int_equal(al_authorize_url(world->provider, &in, &url, NULL), ACCTLINK_OK);
-	assert_non_null(strstr(url.data,
-		"&connector=a%26redirect_uri%3Dhttps%3A%2F%2Fevil.example%23%C3%A9"));
+	assert_non_null(strstr(url.data, "&connector=a%26redirect_uri%3Dhttps%3A%2F%2Fevil.example%23%C3%A9"));
 	al_buf_clear(&url);
 	world_free(world);
 }
@@ -247,8 +249,8 @@ static void nothing_is_built_or_sent_before_the_endpoints_are_known(void **state
 	al_buf_init(&url, 4096);
 	assert_int_equal(al_authorize_url(world->provider, &in, &url, NULL), ACCTLINK_INTERNAL);
 	assert_int_equal(al_token_start(world->provider, &world->exchange, NULL, NULL, NULL), ACCTLINK_INTERNAL);
-	assert_int_equal(al_revoke_start(world->provider, &world->code, "refresh_token", NULL, NULL, NULL),
-		ACCTLINK_INTERNAL);
+	assert_int_equal(
+		al_revoke_start(world->provider, &world->code, "refresh_token", NULL, NULL, NULL), ACCTLINK_INTERNAL);
 	assert_int_equal(world->net->count, 0);
 	world_free(world);
 }
@@ -277,8 +279,7 @@ static void client_authentication_is_exact_to_the_byte(void **state)
 		al_buf_init(&body, 1024);
 		al_buf_init(&header, 0);
 		assert_true(al_buf_puts(&body, "a=b"));
-		assert_int_equal(al_client_auth_add(&world->config, rows[i].method, &body, &header, NULL),
-			ACCTLINK_OK);
+		assert_int_equal(al_client_auth_add(&world->config, rows[i].method, &body, &header, NULL), ACCTLINK_OK);
 		assert_string_equal(al_buf_text(&header), rows[i].header);
 		assert_string_equal(al_buf_text(&body), rows[i].body);
 		al_buf_clear(&body);
@@ -316,8 +317,8 @@ static void raw_basic_refuses_a_client_id_with_a_colon(void **state)
 	world->config.client_id = (char *)"odd:id";
 	al_buf_init(&body, 1024);
 	al_buf_init(&header, 0);
-	assert_int_equal(al_client_auth_add(&world->config, AL_AUTH_BASIC_RAW, &body, &header, &err),
-		ACCTLINK_BAD_CONFIG);
+	assert_int_equal(
+		al_client_auth_add(&world->config, AL_AUTH_BASIC_RAW, &body, &header, &err), ACCTLINK_BAD_CONFIG);
 	assert_string_equal(err.where, "acctlink.conf:7");
 	assert_int_equal(al_client_auth_add(&world->config, AL_AUTH_BASIC, &body, &header, NULL), ACCTLINK_OK);
 	al_buf_clear(&header);
@@ -340,8 +341,7 @@ static bool always(void *ctx)
 	return true;
 }
 
-static void expect_request(struct world *world, size_t at, const char *url, const char *auth,
-	const char *body)
+static void expect_request(struct world *world, size_t at, const char *url, const char *auth, const char *body)
 {
 	struct fake_request *request = &world->net->requests[at];
 
@@ -380,8 +380,9 @@ static void akoya_exchanges_with_basic_and_refreshes_and_revokes_in_the_body(voi
 		"grant_type=refresh_token&refresh_token=refresh%2Bold%2F1%3D"
 		"&client_id=acme+app%2F1&client_secret=p%2Bq%2Fr%3As%25t%3Du+v");
 	assert_null(world->net->requests[1].may_send);
-	assert_int_equal(al_revoke_start(world->provider, &world->refresh_token, "refresh_token", count_done,
-		world, NULL), ACCTLINK_OK);
+	assert_int_equal(
+		al_revoke_start(world->provider, &world->refresh_token, "refresh_token", count_done, world, NULL),
+		ACCTLINK_OK);
 	expect_request(world, 2, "https://idp.example/revoke", NULL,
 		"token=refresh%2Bold%2F1%3D&token_type_hint=refresh_token"
 		"&client_id=acme+app%2F1&client_secret=p%2Bq%2Fr%3As%25t%3Du+v");
@@ -432,8 +433,9 @@ static void a_provider_without_revocation_is_not_asked(void **state)
 	world->config.revocation_endpoint = NULL;
 	open_provider(world);
 	assert_false(al_provider_can_revoke(world->provider));
-	assert_int_equal(al_revoke_start(world->provider, &world->refresh_token, "refresh_token", count_done,
-		world, NULL), ACCTLINK_BAD_PROVIDER);
+	assert_int_equal(
+		al_revoke_start(world->provider, &world->refresh_token, "refresh_token", count_done, world, NULL),
+		ACCTLINK_BAD_PROVIDER);
 	assert_int_equal(world->net->count, 0);
 	world_free(world);
 }
@@ -445,8 +447,7 @@ static void a_request_that_can_not_start_is_an_error_and_never_done(void **state
 
 	(void)state;
 	world->net->refuse = true;
-	assert_int_equal(al_token_start(world->provider, &world->refresh, count_done, world, &err),
-		ACCTLINK_INTERNAL);
+	assert_int_equal(al_token_start(world->provider, &world->refresh, count_done, world, &err), ACCTLINK_INTERNAL);
 	assert_string_equal(err.message, "the fake refuses");
 	assert_int_equal(world->done_calls, 0);
 	world_free(world);
@@ -471,58 +472,108 @@ static const struct outcome outcomes[] = {
 	{ "a whole set", AL_GRANT_REFRESH, 200, WHOLE, AL_ANSWER_SET, "" },
 	{ "a whole set at the exchange", AL_GRANT_CODE, 200, WHOLE, AL_ANSWER_SET, "" },
 	{ "created", AL_GRANT_REFRESH, 201, WHOLE, AL_ANSWER_SET, "" },
-	{ "no id_token on refresh", AL_GRANT_REFRESH, 200, "{\"access_token\":\"a\",\"refresh_token\":\"r2\"}", AL_ANSWER_SET, "" },
+	{ "no id_token on refresh", AL_GRANT_REFRESH, 200, "{\"access_token\":\"a\",\"refresh_token\":\"r2\"}",
+		AL_ANSWER_SET, "" },
 	{ "only a refresh token", AL_GRANT_REFRESH, 200, "{\"refresh_token\":\"r2\"}", AL_ANSWER_SET, "" },
 	{ "only an access token", AL_GRANT_REFRESH, 200, "{\"access_token\":\"a\"}", AL_ANSWER_SET, "" },
-	{ "exchange, bearer missing, refresh token there", AL_GRANT_CODE, 200, "{\"access_token\":\"a\",\"refresh_token\":\"r\"}", AL_ANSWER_SET, "" },
-	{ "null and empty error", AL_GRANT_REFRESH, 200, "{\"id_token\":\"i\",\"error\":null,\"error_description\":\"\"}", AL_ANSWER_SET, "" },
+	{ "exchange, bearer missing, refresh token there", AL_GRANT_CODE, 200,
+		"{\"access_token\":\"a\",\"refresh_token\":\"r\"}", AL_ANSWER_SET, "" },
+	{ "null and empty error", AL_GRANT_REFRESH, 200,
+		"{\"id_token\":\"i\",\"error\":null,\"error_description\":\"\"}", AL_ANSWER_SET, "" },
 	{ "empty error", AL_GRANT_REFRESH, 200, "{\"id_token\":\"i\",\"error\":\"\"}", AL_ANSWER_SET, "" },
 	/* 200 without a whole set */
-	{ "exchange without bearer and refresh token", AL_GRANT_CODE, 200, "{\"access_token\":\"a\"}", AL_ANSWER_UNKNOWN, "no_token" },
+	{ "exchange without bearer and refresh token", AL_GRANT_CODE, 200, "{\"access_token\":\"a\"}",
+		AL_ANSWER_UNKNOWN, "no_token" },
 	{ "empty object", AL_GRANT_REFRESH, 200, "{}", AL_ANSWER_UNKNOWN, "no_token" },
-	{ "empty tokens", AL_GRANT_REFRESH, 200, "{\"access_token\":\"\",\"refresh_token\":null}", AL_ANSWER_UNKNOWN, "no_token" },
-	{ "tokens of a wrong type", AL_GRANT_REFRESH, 200, "{\"access_token\":7,\"refresh_token\":[\"r\"]}", AL_ANSWER_UNKNOWN, "no_token" },
-	{ "a list of errors", AL_GRANT_REFRESH, 200, "{\"errors\":[{\"errorType\":\"invalid_grant\"}]}", AL_ANSWER_UNKNOWN, "no_token" },
+	{ "empty tokens", AL_GRANT_REFRESH, 200, "{\"access_token\":\"\",\"refresh_token\":null}", AL_ANSWER_UNKNOWN,
+		"no_token" },
+	{ "tokens of a wrong type", AL_GRANT_REFRESH, 200, "{\"access_token\":7,\"refresh_token\":[\"r\"]}",
+		AL_ANSWER_UNKNOWN, "no_token" },
+	{ "a list of errors", AL_GRANT_REFRESH, 200, "{\"errors\":[{\"errorType\":\"invalid_grant\"}]}",
+		AL_ANSWER_UNKNOWN, "no_token" },
 	{ "empty body", AL_GRANT_REFRESH, 200, "", AL_ANSWER_UNKNOWN, "empty_answer" },
 	{ "blank body", AL_GRANT_REFRESH, 200, " \r\n", AL_ANSWER_UNKNOWN, "empty_answer" },
 	{ "no content", AL_GRANT_REFRESH, 204, "", AL_ANSWER_UNKNOWN, "empty_answer" },
 	{ "truncated JSON", AL_GRANT_REFRESH, 200, "{\"id_token\":\"i\",\"refresh_tok", AL_ANSWER_UNKNOWN, "not_json" },
 	{ "HTML", AL_GRANT_REFRESH, 200, "<html>ok</html>", AL_ANSWER_UNKNOWN, "not_json" },
 	{ "a list", AL_GRANT_REFRESH, 200, "[\"access_token\"]", AL_ANSWER_UNKNOWN, "not_json" },
-	{ "two refresh tokens", AL_GRANT_REFRESH, 200, "{\"refresh_token\":\"a\",\"refresh_token\":\"b\"}", AL_ANSWER_UNKNOWN, "not_json" },
+	{ "two refresh tokens", AL_GRANT_REFRESH, 200, "{\"refresh_token\":\"a\",\"refresh_token\":\"b\"}",
+		AL_ANSWER_UNKNOWN, "not_json" },
 	{ "two objects", AL_GRANT_REFRESH, 200, WHOLE "{}", AL_ANSWER_UNKNOWN, "not_json" },
 	/* definite refusals of a refresh */
-	{ "invalid_grant 400", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_grant\"}", AL_ANSWER_REFUSED, "invalid_grant" },
-	{ "invalid_grant 401", AL_GRANT_REFRESH, 401, "{\"error\":\"invalid_grant\"}", AL_ANSWER_REFUSED, "invalid_grant" },
-	{ "invalid_grant 403", AL_GRANT_REFRESH, 403, "{\"error\":\"invalid_grant\",\"error_description\":\"Unknown or invalid refresh token.\"}", AL_ANSWER_REFUSED, "invalid_grant" },
-	{ "invalid_grant 404", AL_GRANT_REFRESH, 404, "{\"error\":\"invalid_grant\"}", AL_ANSWER_OURS, "invalid_grant" },
-	{ "claimed", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "claimed without full stop", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has already been claimed by another client\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "claimed over two lines", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has\\nalready been  claimed by another client.\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "claimed over two raw lines", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has already\r\nbeen claimed by another client.\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "claimed after a line break", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"\\n " CLAIMED "\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "claimed, with a word run together", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Refresh tokenis invalid or has already been claimed\"}", AL_ANSWER_OURS, "invalid_request" },
-	{ "claimed, but 401", AL_GRANT_REFRESH, 401, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_OURS, "invalid_request" },
-	{ "an error in a 200", AL_GRANT_REFRESH, 200, "{\"error\":\"bad_refresh_token\",\"error_description\":\"x\"}", AL_ANSWER_REFUSED, "bad_refresh_token" },
-	{ "claimed in a 200", AL_GRANT_REFRESH, 200, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_REFUSED, "invalid_request" },
+	{ "invalid_grant 400", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_grant\"}", AL_ANSWER_REFUSED,
+		"invalid_grant" },
+	{ "invalid_grant 401", AL_GRANT_REFRESH, 401, "{\"error\":\"invalid_grant\"}", AL_ANSWER_REFUSED,
+		"invalid_grant" },
+	{ "invalid_grant 403", AL_GRANT_REFRESH, 403,
+		"{\"error\":\"invalid_grant\",\"error_description\":\"Unknown or invalid refresh token.\"}",
+		AL_ANSWER_REFUSED, "invalid_grant" },
+	{ "invalid_grant 404", AL_GRANT_REFRESH, 404, "{\"error\":\"invalid_grant\"}", AL_ANSWER_OURS,
+		"invalid_grant" },
+	{ "claimed", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}",
+		AL_ANSWER_REFUSED, "invalid_request" },
+	{ "claimed without full stop", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has already been claimed by another client\"}",
+		AL_ANSWER_REFUSED, "invalid_request" },
+	{ "claimed over two lines", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has\\nalready been  claimed by another client.\"}",
+		AL_ANSWER_REFUSED, "invalid_request" },
+	{ "claimed over two raw lines", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has already\r\nbeen claimed by another client.\"}",
+		AL_ANSWER_REFUSED, "invalid_request" },
+	{ "claimed after a line break", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"\\n " CLAIMED "\"}", AL_ANSWER_REFUSED,
+		"invalid_request" },
+	{ "claimed, with a word run together", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Refresh tokenis invalid or has already been claimed\"}",
+		AL_ANSWER_OURS, "invalid_request" },
+	{ "claimed, but 401", AL_GRANT_REFRESH, 401,
+		"{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_OURS,
+		"invalid_request" },
+	{ "an error in a 200", AL_GRANT_REFRESH, 200, "{\"error\":\"bad_refresh_token\",\"error_description\":\"x\"}",
+		AL_ANSWER_REFUSED, "bad_refresh_token" },
+	{ "claimed in a 200", AL_GRANT_REFRESH, 200,
+		"{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_REFUSED,
+		"invalid_request" },
 	/* ours */
-	{ "no refresh token in request", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"No refresh token in request.\"}", AL_ANSWER_OURS, "invalid_request" },
-	{ "invalid_request without words", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\"}", AL_ANSWER_OURS, "invalid_request" },
-	{ "claimed, cut short", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has alr\"}", AL_ANSWER_OURS, "invalid_request" },
-	{ "unsupported grant", AL_GRANT_REFRESH, 400, "{\"error\":\"unsupported_grant_type\"}", AL_ANSWER_OURS, "unsupported_grant_type" },
-	{ "tokens beside an error", AL_GRANT_REFRESH, 200, "{\"access_token\":\"error: no such user\",\"refresh_token\":\"\",\"expires_in\":0,\"error\":\"error: no such user\"}", AL_ANSWER_OURS, "error: no such user" },
+	{ "no refresh token in request", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"No refresh token in request.\"}",
+		AL_ANSWER_OURS, "invalid_request" },
+	{ "invalid_request without words", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\"}", AL_ANSWER_OURS,
+		"invalid_request" },
+	{ "claimed, cut short", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Refresh token is invalid or has alr\"}",
+		AL_ANSWER_OURS, "invalid_request" },
+	{ "unsupported grant", AL_GRANT_REFRESH, 400, "{\"error\":\"unsupported_grant_type\"}", AL_ANSWER_OURS,
+		"unsupported_grant_type" },
+	{ "tokens beside an error", AL_GRANT_REFRESH, 200,
+		"{\"access_token\":\"error: no such user\",\"refresh_token\":\"\",\"expires_in\":0,\"error\":\"error: no such user\"}",
+		AL_ANSWER_OURS, "error: no such user" },
 	/* the operator's */
-	{ "invalid_client", AL_GRANT_REFRESH, 401, "{\"error\":\"invalid_client\",\"error_description\":\"Invalid client credentials.\"}", AL_ANSWER_OPERATOR, "invalid_client" },
-	{ "invalid_client 400", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_client\"}", AL_ANSWER_OPERATOR, "invalid_client" },
-	{ "unauthorized_client", AL_GRANT_REFRESH, 400, "{\"error\":\"unauthorized_client\"}", AL_ANSWER_OPERATOR, "unauthorized_client" },
-	{ "invalid_client at the exchange", AL_GRANT_CODE, 401, "{\"error\":\"invalid_client\"}", AL_ANSWER_OPERATOR, "invalid_client" },
-	{ "redirect_uri differs", AL_GRANT_CODE, 400, "{\"error\":\"invalid_request\",\"error_description\":\"redirect_uri did not match URI from initial request.\"}", AL_ANSWER_OPERATOR, "invalid_request" },
-	{ "redirect_uri on a refresh", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_request\",\"error_description\":\"redirect_uri did not match\"}", AL_ANSWER_OURS, "invalid_request" },
+	{ "invalid_client", AL_GRANT_REFRESH, 401,
+		"{\"error\":\"invalid_client\",\"error_description\":\"Invalid client credentials.\"}",
+		AL_ANSWER_OPERATOR, "invalid_client" },
+	{ "invalid_client 400", AL_GRANT_REFRESH, 400, "{\"error\":\"invalid_client\"}", AL_ANSWER_OPERATOR,
+		"invalid_client" },
+	{ "unauthorized_client", AL_GRANT_REFRESH, 400, "{\"error\":\"unauthorized_client\"}", AL_ANSWER_OPERATOR,
+		"unauthorized_client" },
+	{ "invalid_client at the exchange", AL_GRANT_CODE, 401, "{\"error\":\"invalid_client\"}", AL_ANSWER_OPERATOR,
+		"invalid_client" },
+	{ "redirect_uri differs", AL_GRANT_CODE, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"redirect_uri did not match URI from initial request.\"}",
+		AL_ANSWER_OPERATOR, "invalid_request" },
+	{ "redirect_uri on a refresh", AL_GRANT_REFRESH, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"redirect_uri did not match\"}", AL_ANSWER_OURS,
+		"invalid_request" },
 	/* a code */
 	{ "bad code", AL_GRANT_CODE, 400, "{\"error\":\"invalid_grant\"}", AL_ANSWER_REFUSED, "invalid_grant" },
-	{ "bad code at Akoya", AL_GRANT_CODE, 400, "{\"error\":\"invalid_request\",\"error_description\":\"Invalid or expired code parameter.\"}", AL_ANSWER_REFUSED, "invalid_request" },
-	{ "bad grant at Akoya", AL_GRANT_CODE, 400, "{\"error\":\"invalid_grant\",\"error_description\":null}", AL_ANSWER_REFUSED, "invalid_grant" },
-	{ "bad code in a 200", AL_GRANT_CODE, 200, "{\"error\":\"bad_verification_code\"}", AL_ANSWER_REFUSED, "bad_verification_code" },
+	{ "bad code at Akoya", AL_GRANT_CODE, 400,
+		"{\"error\":\"invalid_request\",\"error_description\":\"Invalid or expired code parameter.\"}",
+		AL_ANSWER_REFUSED, "invalid_request" },
+	{ "bad grant at Akoya", AL_GRANT_CODE, 400, "{\"error\":\"invalid_grant\",\"error_description\":null}",
+		AL_ANSWER_REFUSED, "invalid_grant" },
+	{ "bad code in a 200", AL_GRANT_CODE, 200, "{\"error\":\"bad_verification_code\"}", AL_ANSWER_REFUSED,
+		"bad_verification_code" },
 	{ "code 404 with an error", AL_GRANT_CODE, 404, "{\"error\":\"Not Found\"}", AL_ANSWER_REFUSED, "Not Found" },
 	{ "code 500", AL_GRANT_CODE, 500, "{\"error\":\"server_error\"}", AL_ANSWER_UNKNOWN, "server_error" },
 	{ "code 503", AL_GRANT_CODE, 503, "", AL_ANSWER_TURNED_AWAY, "http_503" },
@@ -530,24 +581,31 @@ static const struct outcome outcomes[] = {
 	{ "408", AL_GRANT_REFRESH, 408, "", AL_ANSWER_TURNED_AWAY, "http_408" },
 	{ "425", AL_GRANT_REFRESH, 425, "", AL_ANSWER_TURNED_AWAY, "http_425" },
 	{ "429", AL_GRANT_REFRESH, 429, "{\"message\":\"slow down\"}", AL_ANSWER_TURNED_AWAY, "http_429" },
-	{ "429 invalid_grant", AL_GRANT_REFRESH, 429, "{\"error\":\"invalid_grant\"}", AL_ANSWER_TURNED_AWAY, "invalid_grant" },
+	{ "429 invalid_grant", AL_GRANT_REFRESH, 429, "{\"error\":\"invalid_grant\"}", AL_ANSWER_TURNED_AWAY,
+		"invalid_grant" },
 	{ "503 page", AL_GRANT_REFRESH, 503, "<html>Tuesday</html>", AL_ANSWER_TURNED_AWAY, "http_503" },
-	{ "503 invalid_client", AL_GRANT_REFRESH, 503, "{\"error\":\"invalid_client\"}", AL_ANSWER_TURNED_AWAY, "invalid_client" },
+	{ "503 invalid_client", AL_GRANT_REFRESH, 503, "{\"error\":\"invalid_client\"}", AL_ANSWER_TURNED_AWAY,
+		"invalid_client" },
 	{ "a firewall's 403", AL_GRANT_REFRESH, 403, "<html>blocked</html>", AL_ANSWER_TURNED_AWAY, "http_403" },
 	{ "a bare 401", AL_GRANT_REFRESH, 401, "", AL_ANSWER_TURNED_AWAY, "http_401" },
-	{ "a 403 with JSON of its own", AL_GRANT_REFRESH, 403, "{\"error\":{\"code\":403}}", AL_ANSWER_TURNED_AWAY, "http_403" },
+	{ "a 403 with JSON of its own", AL_GRANT_REFRESH, 403, "{\"error\":{\"code\":403}}", AL_ANSWER_TURNED_AWAY,
+		"http_403" },
 	{ "404 page", AL_GRANT_REFRESH, 404, "<html>not found</html>", AL_ANSWER_TURNED_AWAY, "http_404" },
 	{ "400 page", AL_GRANT_REFRESH, 400, "<html>bad</html>", AL_ANSWER_TURNED_AWAY, "http_400" },
 	{ "407", AL_GRANT_REFRESH, 407, "", AL_ANSWER_TURNED_AWAY, "http_407" },
 	/* unknown */
-	{ "500 invalid_request", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_request\"}", AL_ANSWER_UNKNOWN, "invalid_request" },
-	{ "500 claimed", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}", AL_ANSWER_UNKNOWN, "invalid_request" },
-	{ "500 invalid_grant", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_grant\"}", AL_ANSWER_UNKNOWN, "invalid_grant" },
+	{ "500 invalid_request", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_request\"}", AL_ANSWER_UNKNOWN,
+		"invalid_request" },
+	{ "500 claimed", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_request\",\"error_description\":\"" CLAIMED "\"}",
+		AL_ANSWER_UNKNOWN, "invalid_request" },
+	{ "500 invalid_grant", AL_GRANT_REFRESH, 500, "{\"error\":\"invalid_grant\"}", AL_ANSWER_UNKNOWN,
+		"invalid_grant" },
 	{ "502 page", AL_GRANT_REFRESH, 502, "<html>bad gateway</html>", AL_ANSWER_UNKNOWN, "http_502" },
 	{ "504", AL_GRANT_REFRESH, 504, "", AL_ANSWER_UNKNOWN, "http_504" },
 	{ "599", AL_GRANT_REFRESH, 599, "", AL_ANSWER_UNKNOWN, "http_599" },
 	{ "302", AL_GRANT_REFRESH, 302, "", AL_ANSWER_UNKNOWN, "http_302" },
-	{ "308 invalid_grant", AL_GRANT_REFRESH, 308, "{\"error\":\"invalid_grant\"}", AL_ANSWER_UNKNOWN, "invalid_grant" },
+	{ "308 invalid_grant", AL_GRANT_REFRESH, 308, "{\"error\":\"invalid_grant\"}", AL_ANSWER_UNKNOWN,
+		"invalid_grant" },
 	{ "a set in a 500", AL_GRANT_REFRESH, 500, WHOLE, AL_ANSWER_UNKNOWN, "http_500" },
 };
 
@@ -558,8 +616,8 @@ static void each_answer_has_one_class(void **state)
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(outcomes); i++) {
 		const struct outcome *row = &outcomes[i];
-		struct al_http_result result = fake_result(row->status, "application/json", row->body,
-			strlen(row->body));
+		struct al_http_result result = fake_result(
+			row->status, "application/json", row->body, strlen(row->body));
 		struct al_token_answer answer;
 
 		al_token_read(world->provider, row->grant == AL_GRANT_CODE ? &world->exchange : &world->refresh,
@@ -608,8 +666,8 @@ static void an_exchange_needs_the_configured_bearer_or_a_refresh_token(void **st
 	world_free(world);
 }
 
-static struct al_token_answer read_end(struct world *world, enum al_http_end end, int status,
-	const char *body, bool timed_out, bool too_large)
+static struct al_token_answer read_end(
+	struct world *world, enum al_http_end end, int status, const char *body, bool timed_out, bool too_large)
 {
 	struct al_http_result result = fake_result(status, "application/json", body, strlen(body));
 	struct al_token_answer answer;
@@ -639,7 +697,8 @@ static void what_is_cut_is_unknown_unless_the_object_is_whole(void **state)
 		{ AL_HTTP_CUT, 0, "", false, false, AL_ANSWER_UNKNOWN, "cut" },
 		{ AL_HTTP_CUT, 0, "", true, false, AL_ANSWER_UNKNOWN, "timeout" },
 		{ AL_HTTP_CUT, 200, "", false, false, AL_ANSWER_UNKNOWN, "cut" },
-		{ AL_HTTP_CUT, 200, "{\"id_token\":\"i\",\"refresh_token\":\"r2\"", false, false, AL_ANSWER_UNKNOWN, "cut" },
+		{ AL_HTTP_CUT, 200, "{\"id_token\":\"i\",\"refresh_token\":\"r2\"", false, false, AL_ANSWER_UNKNOWN,
+			"cut" },
 		{ AL_HTTP_CUT, 200, "{\"id_token\":\"i\",\"refresh_tok", true, false, AL_ANSWER_UNKNOWN, "timeout" },
 		{ AL_HTTP_CUT, 200, "{\"id_token\":\"", false, true, AL_ANSWER_UNKNOWN, "too_large" },
 		{ AL_HTTP_CUT, 200, WHOLE, false, false, AL_ANSWER_SET, "" },
@@ -654,8 +713,8 @@ static void what_is_cut_is_unknown_unless_the_object_is_whole(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < AL_COUNT(rows); i++) {
-		struct al_token_answer answer = read_end(world, rows[i].end, rows[i].status, rows[i].body,
-			rows[i].timed_out, rows[i].too_large);
+		struct al_token_answer answer = read_end(
+			world, rows[i].end, rows[i].status, rows[i].body, rows[i].timed_out, rows[i].too_large);
 
 		if (answer.kind != rows[i].kind || strcmp(answer.provider_code, rows[i].code) != 0)
 			fail_msg("row %zu: class %d, code %s", i, (int)answer.kind, answer.provider_code);
@@ -739,8 +798,8 @@ static void without_rules_no_refresh_error_is_definite(void **state)
 
 /* ---- the dress of an answer -------------------------------------------------------------- */
 
-static void read_dressed(struct world *world, const char *type, const char *body, size_t len,
-	struct al_token_answer *answer)
+static void read_dressed(
+	struct world *world, const char *type, const char *body, size_t len, struct al_token_answer *answer)
 {
 	struct al_http_result result = fake_result(200, type, body, len);
 
@@ -761,14 +820,20 @@ static void a_good_set_is_read_in_every_dress(void **state)
 		{ "text/html", plain },
 		{ "", plain },
 		{ "application/x-www-form-urlencoded", plain },
-		{ "application/json", "\xef\xbb\xbf{\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
+		{ "application/json",
+			"\xef\xbb\xbf{\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
 		{ "application/json", "{\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}\n" },
-		{ "application/json", "\r\n  {\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}\r\n\r\n" },
-		{ "application/json", "{\"name\":\"Jos\xe9\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
-		{ "application/json", "{\"name\":\"two\nlines\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
-		{ "application/json", "{\"a\\\"b\":\"\\\\\xe9\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
+		{ "application/json",
+			"\r\n  {\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}\r\n\r\n" },
+		{ "application/json",
+			"{\"name\":\"Jos\xe9\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
+		{ "application/json",
+			"{\"name\":\"two\nlines\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
+		{ "application/json",
+			"{\"a\\\"b\":\"\\\\\xe9\",\"access_token\":\"aa\",\"refresh_token\":\"rr\",\"expires_in\":3600}" },
 		{ "application/x-www-form-urlencoded", "access_token=aa&expires_in=3600&refresh_token=rr" },
-		{ "Application/X-WWW-Form-Urlencoded; charset=utf-8", "access_token=aa&expires_in=3600&refresh_token=rr" },
+		{ "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+			"access_token=aa&expires_in=3600&refresh_token=rr" },
 		{ "text/plain", "access_token=a%61&expires_in=+3600+&refresh_token=rr\r\n" },
 		{ "", "access_token=aa&expires_in=3600&refresh_token=rr&token_type=bearer" },
 	};
@@ -904,18 +969,34 @@ static void expires_in_is_read_in_all_its_shapes(void **state)
 		int64_t ms;
 		bool noted;
 	} rows[] = {
-		{ "3600", 3600000, false }, { "86399.0", 86399000, false }, { "3.6e3", 3600000, false },
-		{ "\"3600\"", 3600000, false }, { "\" 3600 \"", 3600000, false },
-		{ "1", 1000, false }, { "315619200", INT64_C(315619200000), false },
+		{ "3600", 3600000, false },
+		{ "86399.0", 86399000, false },
+		{ "3.6e3", 3600000, false },
+		{ "\"3600\"", 3600000, false },
+		{ "\" 3600 \"", 3600000, false },
+		{ "1", 1000, false },
+		{ "315619200", INT64_C(315619200000), false },
 		{ "315619201", INT64_C(315619200000), true },
 		{ "9223372036854775807", INT64_C(315619200000), true },
 		{ "99999999999999999999999", INT64_C(315619200000), true },
-		{ "1e30", INT64_C(315619200000), true }, { "1e999", INT64_C(315619200000), true },
+		{ "1e30", INT64_C(315619200000), true },
+		{ "1e999", INT64_C(315619200000), true },
 		{ "\"9223372036854775807\"", INT64_C(315619200000), true },
-		{ "null", -1, false }, { "0", -1, true }, { "-3600", -1, true }, { "\"0\"", -1, true },
-		{ "\"-5\"", -1, true }, { "\"soon\"", -1, true }, { "\"\"", -1, true }, { "true", -1, true },
-		{ "\"3600x\"", -1, true }, { "\"36 00\"", -1, true }, { "3599.5", -1, true },
-		{ "-1e30", -1, true }, { "[3600]", -1, true }, { "{}", -1, true }, { "false", -1, true },
+		{ "null", -1, false },
+		{ "0", -1, true },
+		{ "-3600", -1, true },
+		{ "\"0\"", -1, true },
+		{ "\"-5\"", -1, true },
+		{ "\"soon\"", -1, true },
+		{ "\"\"", -1, true },
+		{ "true", -1, true },
+		{ "\"3600x\"", -1, true },
+		{ "\"36 00\"", -1, true },
+		{ "3599.5", -1, true },
+		{ "-1e30", -1, true },
+		{ "[3600]", -1, true },
+		{ "{}", -1, true },
+		{ "false", -1, true },
 	};
 	static const char *const names[] = { "expires_in", "refresh_token_expires_in", "refresh_expires_in",
 		"x_refresh_token_expires_in" };
@@ -1017,8 +1098,8 @@ static void tokens_of_any_length_up_to_the_limit_come_back_equal(void **state)
 			token[at] = (char)('!' + at % 90 + (at % 90 > 0) + (at % 90 > 57));
 		token[sizes[i]] = '\0';
 		al_buf_clear(&body);
-		assert_true(al_buf_printf(&body, "{\"access_token\":\"%s\",\"refresh_token\":\"%s\",\"id_token\":\"%s\"}",
-			token, token, token));
+		assert_true(al_buf_printf(&body,
+			"{\"access_token\":\"%s\",\"refresh_token\":\"%s\",\"id_token\":\"%s\"}", token, token, token));
 		read_dressed(world, "application/json", body.data, body.len, &answer);
 		assert_int_equal(answer.kind, AL_ANSWER_SET);
 		assert_int_equal(answer.set.refresh_token.len, sizes[i]);
@@ -1070,7 +1151,8 @@ static void descriptions_are_shown_scrubbed(void **state)
 		{ "token refresh+old/1= is gone", "HTTP 400, invalid_grant" },
 		{ "client p+q/r:s%t=u v is unknown", "HTTP 400, invalid_grant" },
 		{ "token abcdefghijklmnopqrstuvwx is gone", "HTTP 400, invalid_grant" },
-		{ "token abcdefghijklmnopqrstuvw is gone", "HTTP 400, invalid_grant; token abcdefghijklmnopqrstuvw is gone" },
+		{ "token abcdefghijklmnopqrstuvw is gone",
+			"HTTP 400, invalid_grant; token abcdefghijklmnopqrstuvw is gone" },
 		{ "", "HTTP 400, invalid_grant" },
 	};
 	struct world *world = open_world();
@@ -1170,9 +1252,11 @@ static void each_answer_to_a_revocation_has_one_end(void **state)
 		{ AL_HTTP_ANSWER, 200, "{}", AL_REVOKE_CONFIRMED, "" },
 		{ AL_HTTP_ANSWER, 204, "", AL_REVOKE_CONFIRMED, "" },
 		{ AL_HTTP_ANSWER, 400, "{\"error\":\"invalid_request\"}", AL_REVOKE_REFUSED, "invalid_request" },
-		{ AL_HTTP_ANSWER, 400, "{\"error\":\"unsupported_token_type\"}", AL_REVOKE_REFUSED, "unsupported_token_type" },
+		{ AL_HTTP_ANSWER, 400, "{\"error\":\"unsupported_token_type\"}", AL_REVOKE_REFUSED,
+			"unsupported_token_type" },
 		{ AL_HTTP_ANSWER, 200, "{\"error\":\"invalid_request\"}", AL_REVOKE_REFUSED, "invalid_request" },
-		{ AL_HTTP_ANSWER, 401, "{\"error\":\"unauthorized_client\"}", AL_REVOKE_OPERATOR, "unauthorized_client" },
+		{ AL_HTTP_ANSWER, 401, "{\"error\":\"unauthorized_client\"}", AL_REVOKE_OPERATOR,
+			"unauthorized_client" },
 		{ AL_HTTP_ANSWER, 401, "{\"error\":\"invalid_client\"}", AL_REVOKE_OPERATOR, "invalid_client" },
 		{ AL_HTTP_ANSWER, 408, "", AL_REVOKE_RETRY, "http_408" },
 		{ AL_HTTP_ANSWER, 425, "", AL_REVOKE_RETRY, "http_425" },

@@ -291,7 +291,8 @@ static void assert_rows_equal(const struct al_table *table, const void *a, const
 		else if (column->kind == AL_COLUMN_ID)
 			equal = strcmp(x, y) == 0;
 		else
-			equal = al_buf_equal((const struct al_buf *)(const void *)x, (const struct al_buf *)(const void *)y);
+			equal = al_buf_equal(
+				(const struct al_buf *)(const void *)x, (const struct al_buf *)(const void *)y);
 		if (!equal)
 			fail_msg("%s differs", column->name);
 	}
@@ -446,7 +447,8 @@ static void sealed_blobs_of_every_length_come_back_equal_to_the_byte(void **stat
 static void users_that_look_alike_are_users_of_their_own(void **state)
 {
 	static const char *const users[] = { "Ana", "ana", "\xc3\xa1na", "a\xcc\x81na", "' OR 1=1 --", "%00", "../x",
-		"ana ", " ana", "%", "_na", "*", "an", "anaa", "\"ana\"", "ana;DROP TABLE link", "NULL", "0", "0.0", "1e0" };
+		"ana ", " ana", "%", "_na", "*", "an", "anaa", "\"ana\"", "ana;DROP TABLE link", "NULL", "0", "0.0",
+		"1e0" };
 	struct fixture *f = *state;
 	struct seen seen = { .count = 0 };
 
@@ -525,7 +527,8 @@ static void a_buffer_that_failed_to_grow_is_never_written(void **state)
 
 static void ids_are_checked(void **state)
 {
-	static const char *const ids[] = { "", "abc", "0123456789ABCDEF0123456789abcdef", "../../../../../../../../etc/passwd" };
+	static const char *const ids[] = { "", "abc", "0123456789ABCDEF0123456789abcdef",
+		"../../../../../../../../etc/passwd" };
 	struct fixture *f = *state;
 	struct al_link_row row;
 
@@ -674,11 +677,8 @@ static void a_commit_keeps_all_of_its_writes_or_none(void **state)
 	struct al_link_row link;
 	struct al_flow_row flow;
 	struct al_audit_row audit = { 5, "", { "ana", 3 }, "linked", 1, 2, "" };
-	struct al_write writes[] = {
-		{ AL_FLOW_INSERT, NULL, &flow, NULL },
-		{ AL_AUDIT_INSERT, NULL, NULL, &audit },
-		{ AL_LINK_SWAP, &link, NULL, NULL }
-	};
+	struct al_write writes[] = { { AL_FLOW_INSERT, NULL, &flow, NULL }, { AL_AUDIT_INSERT, NULL, NULL, &audit },
+		{ AL_LINK_SWAP, &link, NULL, NULL } };
 
 	make_link(&link, 1);
 	make_flow(&flow, 1);
@@ -691,8 +691,10 @@ static void a_commit_keeps_all_of_its_writes_or_none(void **state)
 	assert_rc(f, ACCTLINK_OK, al_store_commit(f->store, writes, 3, &f->err));
 	assert_int_equal(flow.change, 1);
 	assert_int_equal(link.change, 1);
-	assert_int_equal(look(f->path, "SELECT count(*) FROM audit WHERE at = 5 AND user = 'ana' AND what = 'linked'"
-		" AND epoch = 1 AND generation = 2 AND link_id = '' AND detail = ''"), 1);
+	assert_int_equal(look(f->path,
+				 "SELECT count(*) FROM audit WHERE at = 5 AND user = 'ana' AND what = 'linked'"
+				 " AND epoch = 1 AND generation = 2 AND link_id = '' AND detail = ''"),
+		1);
 	al_link_row_clear(&link);
 	al_flow_row_clear(&flow);
 }
@@ -725,7 +727,9 @@ static void insert_links(struct fixture *f, unsigned count)
 		assert_true(al_buf_set(&row.subject, "s", 1));
 		assert_true(al_buf_set(&row.issuer, "i", 1));
 		assert_true(al_buf_set(&row.client, "\0c", 2));
-		row.state = i == 3 ? ACCTLINK_STATE_UNLINKING : i == 4 ? ACCTLINK_STATE_SUPERSEDED : ACCTLINK_STATE_LINKED;
+		row.state = i == 3 ? ACCTLINK_STATE_UNLINKING
+			: i == 4   ? ACCTLINK_STATE_SUPERSEDED
+				   : ACCTLINK_STATE_LINKED;
 		row.due_at = i == 5 ? 0 : 100 - (int64_t)i;
 		row.revoke_at = i == 3 ? 50 : 0;
 		assert_rc(f, ACCTLINK_OK, write_link(f, AL_LINK_INSERT, &row));
@@ -774,7 +778,8 @@ static void links_are_listed_by_subject_due_time_and_revocation(void **state)
 	al_link_row_init(&seen.last);
 	al_link_row_init(&model);
 	insert_links(f, 6);
-	assert_true(al_buf_put(&model.issuer, "i", 1) && al_buf_put(&model.client, "\0c", 2) && al_buf_put(&model.subject, "s", 1));
+	assert_true(al_buf_put(&model.issuer, "i", 1) && al_buf_put(&model.client, "\0c", 2)
+		&& al_buf_put(&model.subject, "s", 1));
 	visit = start(&seen, 9);
 	assert_rc(f, ACCTLINK_OK,
 		al_store_list_subject(f->store, &model.issuer, &model.client, &model.subject, &visit, &f->err));
@@ -898,7 +903,9 @@ static void old_and_surplus_flows_are_swept(void **state)
 	assert_rc(f, ACCTLINK_OK, al_store_sweep_flows(f->store, 101, NULL, 0, &f->err));
 	assert_int_equal(look(f->path, "SELECT count(*) FROM flow"), 7);
 	assert_rc(f, ACCTLINK_OK, al_store_sweep_flows(f->store, 101, &user, 2, &f->err));
-	assert_int_equal(look(f->path, "SELECT group_concat(created_at, '') FROM (SELECT created_at FROM flow ORDER BY 1)"), 2678);
+	assert_int_equal(
+		look(f->path, "SELECT group_concat(created_at, '') FROM (SELECT created_at FROM flow ORDER BY 1)"),
+		2678);
 	assert_rc(f, ACCTLINK_OK, al_store_sweep_flows(f->store, 102, &user, 0, &f->err));
 	assert_int_equal(look(f->path, "SELECT group_concat(created_at, '') FROM flow"), 8);
 	al_buf_clear(&user);
@@ -1223,7 +1230,8 @@ static void a_damaged_row_is_an_error_and_not_a_wrong_row(void **state)
 	assert_non_null(strstr(f->err.message, "claim_owner"));
 	assert_string_equal(row.id, "");
 	tamper(f->path, "UPDATE link SET claim_owner = '', last_error = printf('%065d', 1)");
-	assert_rc(f, ACCTLINK_BAD_STORE, al_store_get_link(f->store, "00000000000000010000000000000000", &row, &f->err));
+	assert_rc(
+		f, ACCTLINK_BAD_STORE, al_store_get_link(f->store, "00000000000000010000000000000000", &row, &f->err));
 	tamper(f->path, "UPDATE link SET last_error = ''");
 	assert_rc(f, ACCTLINK_OK, al_store_get_link(f->store, "00000000000000010000000000000000", &row, &f->err));
 	al_link_row_clear(&row);
@@ -1362,18 +1370,14 @@ static void every_step_of_a_commit_can_fail_and_leaves_the_old_rows(void **state
 		int code;
 		al_rc rc;
 		const char *words;
-	} cases[] = {
-		{ SQLITE_IOERR_WRITE, ACCTLINK_STORE_DOWN, "disk I/O error" },
+	} cases[] = { { SQLITE_IOERR_WRITE, ACCTLINK_STORE_DOWN, "disk I/O error" },
 		{ SQLITE_IOERR_FSYNC, ACCTLINK_STORE_DOWN, "disk I/O error" },
-		{ SQLITE_FULL, ACCTLINK_STORE_DOWN, "free space" },
-		{ SQLITE_BUSY, ACCTLINK_STORE_DOWN, "locked" },
+		{ SQLITE_FULL, ACCTLINK_STORE_DOWN, "free space" }, { SQLITE_BUSY, ACCTLINK_STORE_DOWN, "locked" },
 		{ SQLITE_BUSY_SNAPSHOT, ACCTLINK_STORE_DOWN, "locked" },
 		{ SQLITE_READONLY, ACCTLINK_STORE_DOWN, "readonly" },
 		{ SQLITE_CANTOPEN, ACCTLINK_STORE_DOWN, "unable to open" },
-		{ SQLITE_NOMEM, ACCTLINK_NO_MEMORY, "memory" },
-		{ SQLITE_CORRUPT, ACCTLINK_BAD_STORE, "malformed" },
-		{ SQLITE_TOOBIG, ACCTLINK_INTERNAL, "too big" }
-	};
+		{ SQLITE_NOMEM, ACCTLINK_NO_MEMORY, "memory" }, { SQLITE_CORRUPT, ACCTLINK_BAD_STORE, "malformed" },
+		{ SQLITE_TOOBIG, ACCTLINK_INTERNAL, "too big" } };
 	static const char *const steps[] = { "BEGIN", "UPDATE change", "INSERT INTO audit", "UPDATE link", "COMMIT" };
 	struct fixture *f = *state;
 	struct al_audit_row audit = { 1, "", { "ana", 3 }, "refreshed", 1, 1, "" };
@@ -1677,7 +1681,8 @@ static void a_writer_that_is_killed_leaves_a_whole_store(void **state)
 			assert_rc(f, ACCTLINK_OK, al_store_get_link(f->store, rows[i].id, &rows[i], &f->err));
 		assert_true(rows[0].generation >= reported); /* what was reported as kept is there */
 		assert_int_equal(rows[0].generation, rows[1].generation);
-		assert_int_equal(look(f->path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+		assert_int_equal(
+			look(f->path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
 		al_store_free(&f->store);
 	}
 	al_link_row_clear(&rows[0]);
@@ -1808,42 +1813,30 @@ int main(void)
 {
 #define MADE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 #define BARE(test) cmocka_unit_test_setup_teardown(test, set_up_folder, tear_down)
-	const struct CMUnitTest tests[] = {
-		MADE(every_field_of_a_link_comes_back_at_its_full_size),
-		MADE(every_field_of_a_flow_comes_back_at_its_full_size),
-		MADE(empty_fields_come_back_empty),
+	const struct CMUnitTest tests[] = { MADE(every_field_of_a_link_comes_back_at_its_full_size),
+		MADE(every_field_of_a_flow_comes_back_at_its_full_size), MADE(empty_fields_come_back_empty),
 		MADE(sealed_blobs_of_every_length_come_back_equal_to_the_byte),
 		MADE(users_that_look_alike_are_users_of_their_own),
 		MADE(what_is_too_long_or_too_short_is_refused_by_name),
-		MADE(a_buffer_that_failed_to_grow_is_never_written),
-		MADE(ids_are_checked),
+		MADE(a_buffer_that_failed_to_grow_is_never_written), MADE(ids_are_checked),
 		MADE(incomplete_calls_are_bad_arguments),
-		MADE(a_swap_from_an_old_row_is_a_conflict_and_changes_nothing),
-		MADE(a_mark_changes_all_but_the_seal),
+		MADE(a_swap_from_an_old_row_is_a_conflict_and_changes_nothing), MADE(a_mark_changes_all_but_the_seal),
 		MADE(a_mark_that_would_lock_the_token_set_up_is_refused),
 		MADE(an_owner_key_has_one_link_besides_those_being_unlinked),
-		MADE(a_commit_keeps_all_of_its_writes_or_none),
-		MADE(a_deleted_link_is_gone),
+		MADE(a_commit_keeps_all_of_its_writes_or_none), MADE(a_deleted_link_is_gone),
 		MADE(links_of_a_user_are_listed_in_pages_by_id),
 		MADE(links_are_listed_by_subject_due_time_and_revocation),
 		MADE(what_changed_since_a_number_is_listed_in_order),
-		MADE(a_flow_is_swapped_marked_and_deleted_like_a_link),
-		MADE(old_and_surplus_flows_are_swept),
-		MADE(a_meta_value_is_put_once),
-		BARE(folder_and_files_are_private_whatever_the_umask),
-		BARE(making_a_store_leaves_nothing_open),
-		BARE(a_file_with_the_wrong_mode_or_kind_is_refused),
+		MADE(a_flow_is_swapped_marked_and_deleted_like_a_link), MADE(old_and_surplus_flows_are_swept),
+		MADE(a_meta_value_is_put_once), BARE(folder_and_files_are_private_whatever_the_umask),
+		BARE(making_a_store_leaves_nothing_open), BARE(a_file_with_the_wrong_mode_or_kind_is_refused),
 		BARE(a_folder_that_is_a_symbolic_link_or_relative_works_from_any_directory),
-		BARE(a_missing_parent_folder_is_named),
-		BARE(an_unwritable_folder_is_a_clear_error),
-		BARE(another_users_store_is_refused),
-		BARE(root_leaves_nothing_that_the_service_cannot_use),
+		BARE(a_missing_parent_folder_is_named), BARE(an_unwritable_folder_is_a_clear_error),
+		BARE(another_users_store_is_refused), BARE(root_leaves_nothing_that_the_service_cannot_use),
 		MADE(a_store_of_a_newer_version_is_refused_and_untouched),
 		MADE(a_database_of_another_program_is_refused_and_untouched),
-		MADE(a_store_without_one_of_its_columns_is_refused),
-		MADE(damaged_and_truncated_files_are_refused),
-		MADE(a_damaged_row_is_an_error_and_not_a_wrong_row),
-		MADE(connections_are_durable_and_closed_to_tricks),
+		MADE(a_store_without_one_of_its_columns_is_refused), MADE(damaged_and_truncated_files_are_refused),
+		MADE(a_damaged_row_is_an_error_and_not_a_wrong_row), MADE(connections_are_durable_and_closed_to_tricks),
 		MADE(more_threads_than_connections_share_them),
 		MADE(a_store_that_is_moved_or_replaced_while_in_use_is_down),
 		MADE(a_store_that_is_busy_for_too_long_is_down_and_recovers),
@@ -1851,15 +1844,12 @@ int main(void)
 		MADE(every_step_of_reading_and_opening_can_fail),
 		MADE(a_commit_that_was_kept_though_it_reported_a_failure_is_recognized),
 		MADE(a_failed_commit_that_others_have_covered_is_not_called_kept),
-		MADE(on_a_full_disk_the_old_row_stays),
-		MADE(swaps_of_many_threads_and_processes_never_lose_one),
+		MADE(on_a_full_disk_the_old_row_stays), MADE(swaps_of_many_threads_and_processes_never_lose_one),
 		BARE(many_processes_may_make_the_same_store_at_once),
-		MADE(a_writer_that_is_killed_leaves_a_whole_store),
-		MADE(a_child_never_uses_its_parents_connections),
+		MADE(a_writer_that_is_killed_leaves_a_whole_store), MADE(a_child_never_uses_its_parents_connections),
 		MADE(a_child_made_in_the_middle_of_a_commit_is_refused),
 		MADE(a_store_at_rest_may_be_used_first_by_a_child),
-		MADE(what_a_child_commits_survives_the_end_of_its_parents_store)
-	};
+		MADE(what_a_child_commits_survives_the_end_of_its_parents_store) };
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

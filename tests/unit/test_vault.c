@@ -136,7 +136,8 @@ static void make_link(struct al_link_row *row, unsigned seed)
 {
 	al_link_row_clear(row);
 	(void)snprintf(row->id, sizeof(row->id), "%032x", seed);
-	assert_true(al_buf_puts(&row->owner_key, row->id) && al_buf_puts(&row->user, "ana") && al_buf_puts(&row->provider, "akoya"));
+	assert_true(al_buf_puts(&row->owner_key, row->id) && al_buf_puts(&row->user, "ana")
+		&& al_buf_puts(&row->provider, "akoya"));
 	row->state = ACCTLINK_STATE_LINKED;
 	row->epoch = 1;
 	row->generation = 1;
@@ -228,14 +229,16 @@ static void what_is_too_long_is_refused_before_anything_is_written(void **state)
 /* Made with another program, so that what an older version sealed still opens. */
 static void seals_have_the_form_that_is_promised(void **state)
 {
-	static const char link_seal[] = "02101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
-		"d3e356762396754623d3ea18f964ee698fa40d0529b4ec3243912329445820a0470260b562da78";
+	static const char
+		link_seal[] = "02101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
+			      "d3e356762396754623d3ea18f964ee698fa40d0529b4ec3243912329445820a0470260b562da78";
 	static const char flow_seal[] = "02101112131415161718191a1b1c1d1e1f202122232425262728292a2b"
-		"283914e6abfbe4a2d6889fc244c12c3b7a9c8dbd6541";
+					"283914e6abfbe4a2d6889fc244c12c3b7a9c8dbd6541";
 	struct fixture *f = *state;
 	static const char owner_key[] = "\0\0\0\3ana\0\0\0\4bank\0\0\0"; /* and the last NUL */
-	struct al_seal_context flow = { .kind = "flow", .where = "flow",
-		.bound = { { "ana", 3 }, { "bank", 4 }, { "mikomo", 6 } } };
+	struct al_seal_context flow = {
+		.kind = "flow", .where = "flow", .bound = { { "ana", 3 }, { "bank", 4 }, { "mikomo", 6 } }
+	};
 
 	memcpy(f->row.id, LINK_ID, sizeof(LINK_ID));
 	f->row.epoch = 3;
@@ -329,8 +332,9 @@ static void every_changed_or_missing_byte_is_noticed(void **state)
 
 static void a_row_copied_over_another_does_not_open(void **state)
 {
-	static const char copy[] = "UPDATE link SET (sealed, key_id, epoch, generation) ="
-		" (SELECT sealed, key_id, epoch, generation FROM link WHERE id LIKE '%1') WHERE id LIKE '%2'";
+	static const char
+		copy[] = "UPDATE link SET (sealed, key_id, epoch, generation) ="
+			 " (SELECT sealed, key_id, epoch, generation FROM link WHERE id LIKE '%1') WHERE id LIKE '%2'";
 	struct fixture *f = *state;
 
 	insert(f, 1, "one");
@@ -359,7 +363,8 @@ static void a_row_given_to_somebody_else_does_not_open(void **state)
 		tamper(f->path, sql);
 		assert_rc(f, ACCTLINK_BAD_STORE, fetch(f, 1));
 		assert_int_equal(f->back.len, 0);
-		tamper(f->path, "UPDATE link SET (owner_key, user, provider, institution, client) = (SELECT * FROM saved)");
+		tamper(f->path,
+			"UPDATE link SET (owner_key, user, provider, institution, client) = (SELECT * FROM saved)");
 		assert_rc(f, ACCTLINK_OK, fetch(f, 1));
 	}
 }
@@ -373,7 +378,8 @@ static void an_old_seal_put_back_does_not_open(void **state)
 	assert_rc(f, ACCTLINK_OK, fetch(f, 1));
 	f->row.generation++;
 	assert_rc(f, ACCTLINK_OK, keep_link(f, AL_LINK_SWAP, &f->row, "generation 2"));
-	tamper(f->path, "CREATE TABLE new AS SELECT sealed FROM link; UPDATE link SET sealed = (SELECT sealed FROM old)");
+	tamper(f->path,
+		"CREATE TABLE new AS SELECT sealed FROM link; UPDATE link SET sealed = (SELECT sealed FROM old)");
 	assert_rc(f, ACCTLINK_BAD_STORE, fetch(f, 1));
 	tamper(f->path, "UPDATE link SET sealed = (SELECT sealed FROM new)");
 	assert_rc(f, ACCTLINK_OK, fetch(f, 1));
@@ -444,10 +450,8 @@ static void marks_conflicts_and_audit_rows_pass_through(void **state)
 {
 	struct fixture *f = *state;
 	struct al_audit_row audit = { 1, "", { "ana", 3 }, "linked", 1, 1, "" };
-	struct al_vault_write writes[] = {
-		{ AL_LINK_MARK, &f->row, NULL, NULL, NULL },
-		{ AL_AUDIT_INSERT, NULL, NULL, &audit, NULL }
-	};
+	struct al_vault_write writes[] = { { AL_LINK_MARK, &f->row, NULL, NULL, NULL },
+		{ AL_AUDIT_INSERT, NULL, NULL, &audit, NULL } };
 
 	insert(f, 1, "one");
 	assert_rc(f, ACCTLINK_OK, fetch(f, 1));
@@ -589,14 +593,9 @@ static void key_files_are_read_in_all_their_forms(void **state)
 	static const struct {
 		const char *text;
 		const char *id;
-	} forms[] = {
-		{ HEX_1, ID_1 },
-		{ HEX_1 "\n", ID_1 },
-		{ HEX_1 "\r\n", ID_1 },
-		{ "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", ID_1 },
-		{ "a:" HEX_1 "\n", "a" },
-		{ "Key_2026-11_abcdefghijklmnopqrst:" HEX_1, "Key_2026-11_abcdefghijklmnopqrst" }
-	};
+	} forms[] = { { HEX_1, ID_1 }, { HEX_1 "\n", ID_1 }, { HEX_1 "\r\n", ID_1 },
+		{ "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", ID_1 }, { "a:" HEX_1 "\n", "a" },
+		{ "Key_2026-11_abcdefghijklmnopqrst:" HEX_1, "Key_2026-11_abcdefghijklmnopqrst" } };
 	struct fixture *f = *state;
 
 	insert(f, 1, "one");
@@ -612,8 +611,8 @@ static void key_files_are_read_in_all_their_forms(void **state)
 
 static void key_files_in_any_other_form_are_refused_without_repeating_them(void **state)
 {
-	static const char *const forms[] = { "", "\n", "0", ":" HEX_1, "a b:" HEX_1, "k:", "k:k:" HEX_1, HEX_1 "0", HEX_1 " ",
-		" " HEX_1, HEX_1 "\n\n", HEX_1 "\n" HEX_2 "\n", "0x" HEX_1, "k:" HEX_1 "\t", "k\n:" HEX_1,
+	static const char *const forms[] = { "", "\n", "0", ":" HEX_1, "a b:" HEX_1, "k:", "k:k:" HEX_1, HEX_1 "0",
+		HEX_1 " ", " " HEX_1, HEX_1 "\n\n", HEX_1 "\n" HEX_2 "\n", "0x" HEX_1, "k:" HEX_1 "\t", "k\n:" HEX_1,
 		"g00102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 		"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1",
 		"Key_2026-11_abcdefghijklmnopqrstu:" HEX_1 };
@@ -707,7 +706,8 @@ static void a_service_reads_its_own_key_and_roots_but_no_others(void **state)
 	pid = fork();
 	if (pid == 0) {
 		al_vault_free(&f->vault);
-		need(setresgid(NOBODY - 1, NOBODY - 1, NOBODY - 1) == 0 && setresuid(NOBODY - 1, NOBODY - 1, NOBODY - 1) == 0);
+		need(setresgid(NOBODY - 1, NOBODY - 1, NOBODY - 1) == 0
+			&& setresuid(NOBODY - 1, NOBODY - 1, NOBODY - 1) == 0);
 		need(al_vault_new(files, f->store, &f->vault, &f->err) == ACCTLINK_BAD_KEY);
 		need(strstr(f->err.message, "Permission denied") != NULL);
 		end_child(f);
@@ -744,8 +744,9 @@ struct crowd {
 static void *seal_often(void *arg)
 {
 	struct crowd *crowd = arg;
-	struct al_seal_context context = { .kind = "link", .where = "link", .row = { LINK_ID, AL_ID_LEN },
-		.epoch = 1, .generation = 1 };
+	struct al_seal_context context = {
+		.kind = "link", .where = "link", .row = { LINK_ID, AL_ID_LEN }, .epoch = 1, .generation = 1
+	};
 	struct al_buf plain;
 	struct al_buf sealed;
 	struct al_buf back;
@@ -784,34 +785,24 @@ static void many_threads_seal_and_open_at_once(void **state)
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-	const struct CMUnitTest tests[] = {
-		TEST(what_is_kept_comes_back_equal_to_the_byte),
+	const struct CMUnitTest tests[] = { TEST(what_is_kept_comes_back_equal_to_the_byte),
 		TEST(what_is_too_long_is_refused_before_anything_is_written),
-		TEST(seals_have_the_form_that_is_promised),
-		TEST(two_seals_of_one_set_have_nothing_in_common),
-		TEST(no_plain_token_is_in_any_file),
-		TEST(every_changed_or_missing_byte_is_noticed),
-		TEST(a_row_copied_over_another_does_not_open),
-		TEST(a_row_given_to_somebody_else_does_not_open),
-		TEST(an_old_seal_put_back_does_not_open),
-		TEST(flows_are_sealed_and_stay_open_whatever_becomes_of_them),
-		TEST(a_link_is_found_by_its_owner_key),
-		TEST(marks_conflicts_and_audit_rows_pass_through),
+		TEST(seals_have_the_form_that_is_promised), TEST(two_seals_of_one_set_have_nothing_in_common),
+		TEST(no_plain_token_is_in_any_file), TEST(every_changed_or_missing_byte_is_noticed),
+		TEST(a_row_copied_over_another_does_not_open), TEST(a_row_given_to_somebody_else_does_not_open),
+		TEST(an_old_seal_put_back_does_not_open), TEST(flows_are_sealed_and_stay_open_whatever_becomes_of_them),
+		TEST(a_link_is_found_by_its_owner_key), TEST(marks_conflicts_and_audit_rows_pass_through),
 		TEST(a_key_that_is_not_configured_is_named_and_nothing_changes),
 		TEST(with_the_old_and_the_new_key_all_opens_and_the_first_seals),
-		TEST(another_key_under_the_same_name_is_a_wrong_key),
-		TEST(a_damaged_check_value_is_the_stores_fault),
+		TEST(another_key_under_the_same_name_is_a_wrong_key), TEST(a_damaged_check_value_is_the_stores_fault),
 		TEST(many_processes_may_check_a_new_store_at_once),
 		TEST(after_its_check_the_store_may_be_used_first_by_a_child),
 		TEST(key_files_are_read_in_all_their_forms),
 		TEST(key_files_in_any_other_form_are_refused_without_repeating_them),
-		TEST(no_key_and_two_keys_of_one_id_are_refused),
-		TEST(a_key_file_that_others_may_read_is_refused),
+		TEST(no_key_and_two_keys_of_one_id_are_refused), TEST(a_key_file_that_others_may_read_is_refused),
 		TEST(what_is_not_a_plain_file_is_refused_at_once),
 		TEST(a_service_reads_its_own_key_and_roots_but_no_others),
-		TEST(the_hosts_openssl_errors_are_left_alone),
-		TEST(many_threads_seal_and_open_at_once)
-	};
+		TEST(the_hosts_openssl_errors_are_left_alone), TEST(many_threads_seal_and_open_at_once) };
 
 	return cmocka_run_group_tests_name("vault", tests, NULL, NULL);
 }

@@ -64,9 +64,9 @@ struct job {
 	int64_t wait_ms;
 	int64_t asked_at;
 	int64_t came_at;
-	atomic_int *order;   /* shared: who came when */
+	atomic_int *order; /* shared: who came when */
 	int place;
-	atomic_int gate;     /* STEP_B holds its worker until it is set */
+	atomic_int gate; /* STEP_B holds its worker until it is set */
 	sigset_t mask;
 };
 
@@ -252,12 +252,12 @@ enum { RACE_ROUNDS = 20000, RACERS = 4 };
 struct racer {
 	struct al_task task;
 	pthread_t thread;
-	atomic_int asked;    /* how often the step said that it waits */
+	atomic_int asked; /* how often the step said that it waits */
 	atomic_int rounds;
-	atomic_int inside;   /* more than 1: two workers ran one task */
+	atomic_int inside; /* more than 1: two workers ran one task */
 	atomic_int doubled;
 	atomic_int ended;
-	int plain;           /* unguarded on purpose: steps of one task follow each other */
+	int plain; /* unguarded on purpose: steps of one task follow each other */
 };
 
 static enum al_step_result ask_and_wait(struct al_task *task)
@@ -432,7 +432,8 @@ static enum al_step_result set_timer_then_dawdle(struct al_task *task)
 
 static void hurrying_reaches_a_task_that_is_just_about_to_park(void **state)
 {
-	static const struct al_step steps[] = { { "a", go_to_b }, { "b", set_timer_then_dawdle }, { "c", note_c_and_end } };
+	static const struct al_step steps[] = { { "a", go_to_b }, { "b", set_timer_then_dawdle },
+		{ "c", note_c_and_end } };
 	struct al_pool *pool = pool_of(1);
 	struct job job;
 
@@ -458,7 +459,8 @@ static enum al_step_result dawdle_then_set_timer(struct al_task *task)
 
 static void hurrying_reaches_a_task_whose_step_had_begun_before(void **state)
 {
-	static const struct al_step steps[] = { { "a", go_to_b }, { "b", dawdle_then_set_timer }, { "c", note_c_and_end } };
+	static const struct al_step steps[] = { { "a", go_to_b }, { "b", dawdle_then_set_timer },
+		{ "c", note_c_and_end } };
 	struct al_pool *pool = pool_of(1);
 	struct job job;
 
@@ -890,7 +892,8 @@ static void every_call_is_released_once_however_finish_wait_and_close_race(void 
 			assert_int_equal(pthread_join(callers[i], NULL), 0);
 		must_free(&race.pool);
 		assert_int_equal(atomic_load(&race.released), atomic_load(&race.begun));
-		assert_int_equal(atomic_load(&race.finished) + atomic_load(&race.shut_down) + atomic_load(&race.gave_up),
+		assert_int_equal(
+			atomic_load(&race.finished) + atomic_load(&race.shut_down) + atomic_load(&race.gave_up),
 			atomic_load(&race.begun));
 		assert_int_equal(atomic_load(&race.wrong), 0);
 		end_calls(&race.calls);
@@ -899,8 +902,7 @@ static void every_call_is_released_once_however_finish_wait_and_close_race(void 
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_task_runs_the_steps_that_it_names_and_ends_once),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(a_task_runs_the_steps_that_it_names_and_ends_once),
 		cmocka_unit_test(a_waiting_task_goes_on_when_it_is_resumed_and_not_before),
 		cmocka_unit_test(a_resume_that_comes_before_the_park_counts),
 		cmocka_unit_test(an_early_resume_makes_the_timer_void),
@@ -924,8 +926,7 @@ int main(void)
 		cmocka_unit_test(a_caller_that_gives_up_leaves_the_work_going),
 		cmocka_unit_test(closing_ends_those_that_wait_and_no_late_result_changes_that),
 		cmocka_unit_test(calls_leave_the_list_in_any_order),
-		cmocka_unit_test(every_call_is_released_once_however_finish_wait_and_close_race)
-	};
+		cmocka_unit_test(every_call_is_released_once_however_finish_wait_and_close_race) };
 
 	return cmocka_run_group_tests_name("worker", tests, NULL, NULL);
 }

@@ -97,7 +97,8 @@ void ctl_bearer(struct ctl *ctl, char **args, int count)
 	want.link = ctl_ref(args, count);
 	want.deadline_ms = ctl_deadline_ms(ctl);
 	if (ctl_open(ctl) && may_export(ctl) && get(ctl, &want, &bearer)
-		&& ctl_check(ctl, al_operator_note_export(ctl->handle, &want.link, bearer.info.generation, &ctl->err))) {
+		&& ctl_check(
+			ctl, al_operator_note_export(ctl->handle, &want.link, bearer.info.generation, &ctl->err))) {
 		if (ctl->json) {
 			ctl_put_text(ctl->out, "bearer", bearer.text);
 			ctl_put_time(ctl->out, "expires_at", bearer.info.expires_at_ms);
@@ -120,16 +121,19 @@ static void explain(struct ctl *ctl, const acctlink_ref *link)
 	if (!ctl_check(ctl, acctlink_inspect(ctl->handle, &args, &row, &ctl->err)))
 		return;
 	ctl->err.status = row.state == ACCTLINK_STATE_RELINK_REQUIRED ? ACCTLINK_RELINK_REQUIRED
-		: row.reason == ACCTLINK_REASON_CLIENT_REFUSED ? ACCTLINK_CLIENT_REFUSED : ACCTLINK_PROVIDER_DOWN;
+		: row.reason == ACCTLINK_REASON_CLIENT_REFUSED        ? ACCTLINK_CLIENT_REFUSED
+								      : ACCTLINK_PROVIDER_DOWN;
 	ctl->err.http_status = row.last_http_status;
 	if (row.claim == ACCTLINK_CLAIM_UNKNOWN)
-		ctl_fail(ctl, CTL_LATER, "the outcome of an earlier refresh is not known: the token is sent again when the bearer, "
+		ctl_fail(ctl, CTL_LATER,
+			"the outcome of an earlier refresh is not known: the token is sent again when the bearer, "
 			"which is good, has ended");
 	else if (row.failures > 0)
-		ctl_fail(ctl, ctl_exit_of(ctl->err.status), "the refresh failed (%s); the bearer is good and is served on",
-			row.last_error);
+		ctl_fail(ctl, ctl_exit_of(ctl->err.status),
+			"the refresh failed (%s); the bearer is good and is served on", row.last_error);
 	else
-		ctl_fail(ctl, CTL_LATER, "nothing was sent: the provider is paused or closed for now, another refresh is under way, "
+		ctl_fail(ctl, CTL_LATER,
+			"nothing was sent: the provider is paused or closed for now, another refresh is under way, "
 			"or the last one is younger than min_refresh_interval");
 }
 

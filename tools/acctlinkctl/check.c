@@ -17,8 +17,11 @@ static const char *part(const char *url, const char *otherwise)
 
 static void put_algs(json_object *to, unsigned algs)
 {
-	static const struct { unsigned bit; const char *name; } names[] = { { AL_ALG_RS256, "RS256" },
-		{ AL_ALG_PS256, "PS256" }, { AL_ALG_ES256, "ES256" }, { AL_ALG_EDDSA, "EdDSA" } };
+	static const struct {
+		unsigned bit;
+		const char *name;
+	} names[] = { { AL_ALG_RS256, "RS256" }, { AL_ALG_PS256, "PS256" }, { AL_ALG_ES256, "ES256" },
+		{ AL_ALG_EDDSA, "EdDSA" } };
 	char text[64] = "";
 	size_t i;
 

@@ -27,7 +27,7 @@ struct consent {
 	struct ctl *ctl;
 	acctlink_str user;
 	const char *redirect_uri;
-	int64_t end_ms;   /* CLOCK_MONOTONIC */
+	int64_t end_ms; /* CLOCK_MONOTONIC */
 	char cookie[1024];
 	acctlink_callback_result result;
 };
@@ -51,7 +51,8 @@ static int64_t left_ms(const struct consent *consent)
 
 static acctlink_status fail_late(struct consent *consent)
 {
-	return al_fail(&consent->ctl->err, ACCTLINK_TIMED_OUT, NULL, "nobody came back from the provider in time: begin "
+	return al_fail(&consent->ctl->err, ACCTLINK_TIMED_OUT, NULL,
+		"nobody came back from the provider in time: begin "
 		"again, with a longer --timeout if that is needed");
 }
 
@@ -82,14 +83,17 @@ static acctlink_status choose(struct consent *consent, const struct al_config *c
 	const struct al_provider_config *provider = al_config_provider(config, name);
 
 	if (provider == NULL)
-		return al_fail(&ctl->err, ACCTLINK_UNKNOWN_PROVIDER, config->path, "there is no provider \"%.64s\"", name);
+		return al_fail(
+			&ctl->err, ACCTLINK_UNKNOWN_PROVIDER, config->path, "there is no provider \"%.64s\"", name);
 	consent->redirect_uri = ctl->redirect_uri != NULL ? ctl->redirect_uri : first_loopback(provider->redirect_uris);
 	if (!is_loopback(consent->redirect_uri))
 		ctl->paste = true;
 	if (!ctl->paste || provider->response_mode == AL_MODE_QUERY)
 		return ACCTLINK_OK;
-	return al_fail(&ctl->err, ACCTLINK_BAD_CONFIG, provider->where, "%.64s answers with a form (response_mode), of which "
-		"no address tells anything: it needs a redirect_uri on a loopback address, and no --paste", name);
+	return al_fail(&ctl->err, ACCTLINK_BAD_CONFIG, provider->where,
+		"%.64s answers with a form (response_mode), of which "
+		"no address tells anything: it needs a redirect_uri on a loopback address, and no --paste",
+		name);
 }
 
 /* ---- the callback ------------------------------------------------------------------- */
@@ -118,7 +122,9 @@ static acctlink_status hand_over(struct consent *consent, const char *params, si
 		status = acctlink_on_callback(ctl->handle, &args, &consent->result, &ctl->err);
 		if (!may_work_later(status))
 			break;
-		pause = status == ACCTLINK_TIMED_OUT ? 0 : ctl->err.retry_after_ms > PAUSE_MS ? ctl->err.retry_after_ms : PAUSE_MS;
+		pause = status == ACCTLINK_TIMED_OUT         ? 0
+			: ctl->err.retry_after_ms > PAUSE_MS ? ctl->err.retry_after_ms
+							     : PAUSE_MS;
 		left = left_ms(consent);
 		if (pause >= left)
 			break;
@@ -146,14 +152,16 @@ static acctlink_status receive(struct consent *consent, struct loopback *loopbac
 
 	while ((came = loopback_wait(loopback, (int)left_ms(consent))) == LOOPBACK_CALLBACK) {
 		status = hand_over(consent, loopback->params, loopback->params_len);
-		loopback_answer(loopback, status == ACCTLINK_OK, status == ACCTLINK_OK
-			? "The account is linked. You can close this window."
-			: "The account was not linked; the terminal says why. You can close this window.");
+		loopback_answer(loopback, status == ACCTLINK_OK,
+			status == ACCTLINK_OK
+				? "The account is linked. You can close this window."
+				: "The account was not linked; the terminal says why. You can close this window.");
 		if (!came_astray(status))
 			return status;
 		fprintf(stderr, "acctlinkctl: a callback was refused: %s\n", ctl->err.message);
 	}
-	return came == LOOPBACK_TIMED_OUT ? fail_late(consent)
+	return came == LOOPBACK_TIMED_OUT
+		? fail_late(consent)
 		: al_fail(&ctl->err, ACCTLINK_INTERNAL, NULL, "can't wait for the browser: %s", strerror(errno));
 }
 
@@ -161,8 +169,10 @@ static acctlink_status listen_for(struct consent *consent, struct loopback *loop
 {
 	if (loopback_open(loopback, consent->redirect_uri))
 		return ACCTLINK_OK;
-	return al_fail(&consent->ctl->err, ACCTLINK_BAD_CONFIG, consent->redirect_uri, "can't listen there: %s; end the "
-		"program that has this port, or use --paste", strerror(errno));
+	return al_fail(&consent->ctl->err, ACCTLINK_BAD_CONFIG, consent->redirect_uri,
+		"can't listen there: %s; end the "
+		"program that has this port, or use --paste",
+		strerror(errno));
 }
 
 /* ---- by hand ----------------------------------------------------------------------------- */
@@ -217,15 +227,20 @@ static acctlink_status paste(struct consent *consent, char *line)
 	const ssize_t len = read_line(consent, line);
 	acctlink_str query;
 
+	if (len < 0 && errno == 0)
+		return fail_late(consent);
 	if (len < 0)
-		return errno == 0 ? fail_late(consent)
-			: al_fail(&ctl->err, ACCTLINK_BAD_ARGUMENT, "stdin", "can't read the address: %s", strerror(errno));
+		return al_fail(
+			&ctl->err, ACCTLINK_BAD_ARGUMENT, "stdin", "can't read the address: %s", strerror(errno));
 	if (len >= PASTE_MAX || (terminal && len >= TERMINAL_LINE_MAX))
-		return al_fail(&ctl->err, ACCTLINK_BAD_ARGUMENT, "stdin", "%s", terminal ? "the terminal cut that address off: "
-			"put it into a file, then link again with --paste < FILE" : "that address is too long");
+		return al_fail(&ctl->err, ACCTLINK_BAD_ARGUMENT, "stdin", "%s",
+			terminal ? "the terminal cut that address off: "
+				   "put it into a file, then link again with --paste < FILE"
+				 : "that address is too long");
 	query = find_query(line);
 	if (query.len == 0)
-		return al_fail(&ctl->err, ACCTLINK_BAD_CALLBACK, "stdin", "this is not an address that the provider sent the "
+		return al_fail(&ctl->err, ACCTLINK_BAD_CALLBACK, "stdin",
+			"this is not an address that the provider sent the "
 			"browser to: it must have a '?' and what comes after it");
 	return hand_over(consent, query.data, query.len);
 }
@@ -321,14 +336,15 @@ void ctl_link(struct ctl *ctl, char **args, int count)
 {
 	static const struct al_log quiet = { NULL, NULL, -1 }; /* init says the same things */
 	const acctlink_ref link = ctl_ref(args, count);
-	struct consent consent = { .ctl = ctl, .user = link.user, .result = ACCTLINK_CALLBACK_RESULT_INIT,
+	struct consent consent = { .ctl = ctl,
+		.user = link.user,
+		.result = ACCTLINK_CALLBACK_RESULT_INIT,
 		.end_ms = clock_ms(CLOCK_MONOTONIC) + (int64_t)ctl->deadline_s * 1000 };
 	struct al_config *config = NULL;
 
 	if (!ctl_check(ctl, al_config_load(ctl->config_path, &quiet, &config, &ctl->err)))
 		return;
-	if (ctl_check(ctl, choose(&consent, config, args[1])) && ctl_open(ctl)
-		&& ctl_check(ctl, run(&consent, &link)))
+	if (ctl_check(ctl, choose(&consent, config, args[1])) && ctl_open(ctl) && ctl_check(ctl, run(&consent, &link)))
 		put_result(ctl->out, &consent.result);
 	explicit_bzero(consent.cookie, sizeof(consent.cookie));
 	al_config_free(&config);

@@ -90,17 +90,17 @@ void ctl_print(const struct ctl *ctl);
 void ctl_print_error(const struct ctl *ctl);
 
 /* ---- the commands ------------------------------------------------------------------- */
-void ctl_list(struct ctl *ctl, char **args, int count);    /* links.c */
+void ctl_list(struct ctl *ctl, char **args, int count); /* links.c */
 void ctl_show(struct ctl *ctl, char **args, int count);
 void ctl_unlink(struct ctl *ctl, char **args, int count);
-void ctl_bearer(struct ctl *ctl, char **args, int count);  /* bearer.c */
+void ctl_bearer(struct ctl *ctl, char **args, int count); /* bearer.c */
 void ctl_refresh(struct ctl *ctl, char **args, int count);
 void ctl_check_config(struct ctl *ctl, char **args, int count); /* check.c */
-void ctl_import(struct ctl *ctl, char **args, int count);  /* import.c */
-void ctl_forget(struct ctl *ctl, char **args, int count);  /* forget.c */
-void ctl_pause(struct ctl *ctl, char **args, int count);   /* pause.c */
+void ctl_import(struct ctl *ctl, char **args, int count);       /* import.c */
+void ctl_forget(struct ctl *ctl, char **args, int count);       /* forget.c */
+void ctl_pause(struct ctl *ctl, char **args, int count);        /* pause.c */
 void ctl_resume(struct ctl *ctl, char **args, int count);
-void ctl_init(struct ctl *ctl, char **args, int count);    /* init.c */
-void ctl_link(struct ctl *ctl, char **args, int count);    /* consent.c */
+void ctl_init(struct ctl *ctl, char **args, int count); /* init.c */
+void ctl_link(struct ctl *ctl, char **args, int count); /* consent.c */
 
 #endif

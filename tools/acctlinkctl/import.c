@@ -26,7 +26,7 @@ struct import {
 	int64_t imported;
 	int64_t existing;
 	int64_t failed;
-	unsigned char *seen;       /* SHA-256 of the tokens so far: one in two links would be spent twice */
+	unsigned char *seen; /* SHA-256 of the tokens so far: one in two links would be spent twice */
 	size_t seen_count;
 	size_t seen_cap;
 };
@@ -115,7 +115,8 @@ static const char *check_members(json_object *object)
 	static const char *const known[] = { "user", "refresh_token", "institution", "scope", "subject" };
 	size_t i;
 
-	json_object_object_foreach(object, name, value) {
+	json_object_object_foreach(object, name, value)
+	{
 		for (i = 0; i < sizeof(known) / sizeof(known[0]) && strcmp(known[i], name) != 0; i++)
 			continue;
 		if (i == sizeof(known) / sizeof(known[0]))
@@ -137,8 +138,10 @@ static void wipe_token(json_object *object)
 
 static void import_object(struct import *import, json_object *object)
 {
-	struct al_import link = { .user = member(object, "user"), .institution = member(object, "institution"),
-		.scope = member(object, "scope"), .subject = member(object, "subject") };
+	struct al_import link = { .user = member(object, "user"),
+		.institution = member(object, "institution"),
+		.scope = member(object, "scope"),
+		.subject = member(object, "subject") };
 	const acctlink_str token = member(object, "refresh_token");
 	const char *wrong = check_members(object);
 	char link_id[AL_ID_LEN + 1];
@@ -187,8 +190,9 @@ static void show_progress(const struct import *import, bool last)
 {
 	if (!last && import->line % PROGRESS_EVERY != 0)
 		return;
-	fprintf(stderr, "acctlinkctl: %lld lines: %lld imported, %lld there already, %lld failed\n", (long long)import->line,
-		(long long)import->imported, (long long)import->existing, (long long)import->failed);
+	fprintf(stderr, "acctlinkctl: %lld lines: %lld imported, %lld there already, %lld failed\n",
+		(long long)import->line, (long long)import->imported, (long long)import->existing,
+		(long long)import->failed);
 }
 
 /* getline may leave copies behind as it grows, so the room is taken at once. */
@@ -202,7 +206,8 @@ static bool import_lines(struct import *import, FILE *from)
 
 		import->line++;
 		if (line[len] == '\0' && len == LINE_MAX_LEN - 1) {
-			ctl_fail(import->ctl, CTL_USAGE, "line %lld is longer than %d bytes", (long long)import->line, LINE_MAX_LEN - 1);
+			ctl_fail(import->ctl, CTL_USAGE, "line %lld is longer than %d bytes", (long long)import->line,
+				LINE_MAX_LEN - 1);
 			good = false;
 		} else if (line[strspn(line, " \t\r\n")] != '\0') {
 			line[len] = '\0';

@@ -27,31 +27,29 @@
 struct init_profile {
 	const char *name;
 	const char *about;
-	const char *issuer;  /* to be changed; NULL: the environment names it */
-	const char *hint;    /* beside it */
-	const char *keys;    /* that only this profile needs */
+	const char *issuer; /* to be changed; NULL: the environment names it */
+	const char *hint;   /* beside it */
+	const char *keys;   /* that only this profile needs */
 };
 
-static const struct init_profile profiles[] = {
-	{ "akoya", "Akoya", NULL, "", "" },
+static const struct init_profile profiles[] = { { "akoya", "Akoya", NULL, "", "" },
 	{ "oidc", "an OpenID provider with discovery", "https://login.bank.example",
 		"yours, byte for byte as in its metadata", "" },
 	{ "oauth2", "a provider that has OAuth 2.0 but no OpenID Connect", "https://login.bank.example", "yours",
 		"\t\t# From the provider's documentation; {issuer} stands for the text above.\n"
 		"\t\tauthorization_endpoint = \"{issuer}/authorize\";\n"
-		"\t\ttoken_endpoint = \"{issuer}/token\";\n" }
-};
+		"\t\ttoken_endpoint = \"{issuer}/token\";\n" } };
 
 struct init {
 	struct ctl *ctl;
 	const struct init_profile *profile;
 	const char *name;
 	const char *state_folder;
-	char folder[PATH_MAX];   /* of the config */
+	char folder[PATH_MAX]; /* of the config */
 	char config[PATH_MAX];
 	char key[PATH_MAX];
 	char secret[PATH_MAX];
-	char store[PATH_MAX];    /* of the folder as given, then as it really is */
+	char store[PATH_MAX]; /* of the folder as given, then as it really is */
 	struct al_buf secret_text;
 	struct making making;
 };
@@ -91,7 +89,8 @@ static acctlink_status check_name(struct init *init)
 	if (init->name[0] >= 'a' && init->name[0] <= 'z' && len <= NAME_MAX_LEN
 		&& strspn(init->name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len)
 		return ACCTLINK_OK;
-	return refuse(init, "--name", "a provider's name begins with a letter and has a-z, 0-9, _ and - in it, 63 at most");
+	return refuse(
+		init, "--name", "a provider's name begins with a letter and has a-z, 0-9, _ and - in it, 63 at most");
 }
 
 static acctlink_status check_value(struct init *init, const char *option, const char *value)
@@ -141,8 +140,8 @@ static acctlink_status find_owner(struct init *init)
 		return ACCTLINK_OK;
 	cause = getpwnam_r(name, &entry, text, sizeof(text), &found);
 	if (found == NULL)
-		return al_fail(&init->ctl->err, ACCTLINK_BAD_ARGUMENT, "--owner", "there is no user \"%.64s\"%s%s", name,
-			cause != 0 ? ": " : "", cause != 0 ? strerror(cause) : "");
+		return al_fail(&init->ctl->err, ACCTLINK_BAD_ARGUMENT, "--owner", "there is no user \"%.64s\"%s%s",
+			name, cause != 0 ? ": " : "", cause != 0 ? strerror(cause) : "");
 	if (geteuid() != 0 && entry.pw_uid != geteuid())
 		return refuse(init, "--owner", "only root can make files for another user: call this as root");
 	init->making.uid = entry.pw_uid;
@@ -252,7 +251,8 @@ static acctlink_status must_be_absent(struct init *init, const char *path)
 	struct stat st;
 
 	if (lstat(path, &st) == 0)
-		return al_fail(&init->ctl->err, ACCTLINK_BAD_CONFIG, path, "this exists already; nothing was made or changed");
+		return al_fail(
+			&init->ctl->err, ACCTLINK_BAD_CONFIG, path, "this exists already; nothing was made or changed");
 	return errno == ENOENT || errno == ENOTDIR ? ACCTLINK_OK : fail_file(init, path, "look at it");
 }
 
@@ -267,12 +267,13 @@ static acctlink_status check_store(struct init *init)
 	if (!S_ISDIR(st.st_mode))
 		return al_fail(&init->ctl->err, ACCTLINK_BAD_STORE, init->store, "this is not a folder");
 	if (st.st_uid != init->making.uid || (st.st_mode & 077) != 0)
-		return al_fail(&init->ctl->err, ACCTLINK_BAD_STORE, init->store, "this folder belongs to user %lu and has mode "
-			"%04o; it must belong to user %lu and have mode 0700", (unsigned long)st.st_uid,
-			(unsigned)(st.st_mode & 07777), (unsigned long)init->making.uid);
+		return al_fail(&init->ctl->err, ACCTLINK_BAD_STORE, init->store,
+			"this folder belongs to user %lu and has mode "
+			"%04o; it must belong to user %lu and have mode 0700",
+			(unsigned long)st.st_uid, (unsigned)(st.st_mode & 07777), (unsigned long)init->making.uid);
 	/* It was sealed with another key than the one that would be made. */
 	return fill_path(file, init->store, "store.db", "") ? must_be_absent(init, file)
-		: refuse(init, "--store", "this path is too long");
+							    : refuse(init, "--store", "this path is too long");
 }
 
 static acctlink_status check_place(struct init *init)
@@ -348,7 +349,8 @@ static void put_provider(const struct init *init, struct al_buf *to)
 	put_key(to, "client_id", given_or(ctl->client_id, "YOUR-CLIENT-ID"), "");
 	put_key(to, "client_secret_file", secret, "the secret alone, mode 0600");
 	if (ctl->redirect_uri == NULL)
-		al_buf_puts(to, "\n\t\t# Exactly as registered. \"acctlinkctl link\" can receive what comes to a loopback\n"
+		al_buf_puts(to,
+			"\n\t\t# Exactly as registered. \"acctlinkctl link\" can receive what comes to a loopback\n"
 			"\t\t# address, such as http://127.0.0.1:8400/callback.\n");
 	put_key(to, "redirect_uri", given_or(ctl->redirect_uri, "https://app.example/callback"), "");
 	al_buf_puts(to, "\t};\n");
@@ -363,15 +365,18 @@ static acctlink_status make_config(struct init *init)
 	if (!fill_path(path, init->store, "store.db", ""))
 		return refuse(init, "--store", "this path is too long");
 	al_buf_init(&text, 65536);
-	al_buf_printf(&text, "# acctlink for %s. All other keys: acctlink.conf(5).\n"
-		"# Relative paths start from the folder of this file.\n\nstore = {\n\tpath = ", init->profile->about);
+	al_buf_printf(&text,
+		"# acctlink for %s. All other keys: acctlink.conf(5).\n"
+		"# Relative paths start from the folder of this file.\n\nstore = {\n\tpath = ",
+		init->profile->about);
 	put_quoted(&text, path);
-	al_buf_puts(&text, ";\n\n\t# Keep a copy of the key: without it the links are lost.\n\tkey_file = \"store.key\";\n};\n\n"
+	al_buf_puts(&text,
+		";\n\n\t# Keep a copy of the key: without it the links are lost.\n\tkey_file = \"store.key\";\n};\n\n"
 		"providers = {\n");
 	put_provider(init, &text);
 	al_buf_puts(&text, "};\n");
-	status = text.failed ? refuse(init, NULL, "the values are too long") : making_file(&init->making, init->config, 0644, text.data,
-		text.len);
+	status = text.failed ? refuse(init, NULL, "the values are too long")
+			     : making_file(&init->making, init->config, 0644, text.data, text.len);
 	al_buf_clear(&text);
 	return status;
 }
@@ -382,7 +387,7 @@ static acctlink_status make_secret(struct init *init)
 	const struct al_buf *text = &init->secret_text;
 
 	return init->ctl->secret_stdin ? making_file(&init->making, init->secret, 0600, text->data, text->len)
-		: making_file(&init->making, init->secret, 0600, stand_in, sizeof(stand_in) - 1);
+				       : making_file(&init->making, init->secret, 0600, stand_in, sizeof(stand_in) - 1);
 }
 
 /* An empty file is an error that names it, until the secret is in it. */
@@ -407,7 +412,8 @@ static acctlink_status try_config(struct init *init)
 	acctlink_error why = { 0 };
 
 	if (al_config_load(init->config, &quiet, &config, &why) != ACCTLINK_OK)
-		return al_fail(err, ACCTLINK_BAD_ARGUMENT, "init", "these values make no good configuration: %s", why.message);
+		return al_fail(
+			err, ACCTLINK_BAD_ARGUMENT, "init", "these values make no good configuration: %s", why.message);
 	al_config_free(&config);
 	return init->ctl->secret_stdin ? ACCTLINK_OK : empty_secret(init);
 }

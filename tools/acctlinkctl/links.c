@@ -63,9 +63,12 @@ struct all {
 static bool add_row(void *ctx, struct al_link_row *row)
 {
 	struct all *all = ctx;
-	acctlink_list_item item = { .state = (int32_t)row->state, .reason = (int32_t)row->reason,
-		.epoch = (uint64_t)row->epoch, .generation = (uint64_t)row->generation,
-		.bearer_expires_at_ms = row->bearer_end, .authorized_at_ms = row->authorized_at };
+	acctlink_list_item item = { .state = (int32_t)row->state,
+		.reason = (int32_t)row->reason,
+		.epoch = (uint64_t)row->epoch,
+		.generation = (uint64_t)row->generation,
+		.bearer_expires_at_ms = row->bearer_end,
+		.authorized_at_ms = row->authorized_at };
 	json_object *to;
 
 	all->count++;

@@ -39,10 +39,12 @@ static int listen_at(const struct sockaddr *address, socklen_t len)
 static bool listen_on(struct loopback *loopback)
 {
 	const struct loopback_target *target = &loopback->target;
-	const struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(target->port),
-		.sin_addr = target->v4_address };
-	const struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(target->port),
-		.sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	const struct sockaddr_in v4 = {
+		.sin_family = AF_INET, .sin_port = htons(target->port), .sin_addr = target->v4_address
+	};
+	const struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons(target->port), .sin6_addr = IN6ADDR_LOOPBACK_INIT
+	};
 
 	if (target->v4)
 		loopback->listeners[0] = listen_at((const struct sockaddr *)&v4, sizeof(v4));
@@ -136,12 +138,16 @@ static void answer(struct loopback_connection *connection, const char *status, c
 {
 	char page[1024];
 	char text[1536];
-	const int page_len = snprintf(page, sizeof(page), "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-		"<title>acctlink</title></head>\n<body><p>%.700s</p></body></html>\n", sentence);
-	const int len = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\n"
+	const int page_len = snprintf(page, sizeof(page),
+		"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+		"<title>acctlink</title></head>\n<body><p>%.700s</p></body></html>\n",
+		sentence);
+	const int len = snprintf(text, sizeof(text),
+		"HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\n"
 		"Content-Length: %d\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n"
 		"Content-Security-Policy: default-src 'none'\r\nX-Content-Type-Options: nosniff\r\n"
-		"Connection: close\r\n\r\n%s", status, page_len, page);
+		"Connection: close\r\n\r\n%s",
+		status, page_len, page);
 
 	if (connection->request != NULL)
 		explicit_bzero(connection->request, LOOPBACK_REQUEST_MAX);
@@ -178,8 +184,8 @@ static bool handle(struct loopback *loopback, struct loopback_connection *connec
 	}
 	if (connection->len - (size_t)(connection->body - connection->request) < request->body_len)
 		return false;
-	status = loopback_find_params(&loopback->target, request, connection->body, &loopback->params,
-		&loopback->params_len);
+	status = loopback_find_params(
+		&loopback->target, request, connection->body, &loopback->params, &loopback->params_len);
 	if (status != NULL) {
 		answer(connection, status, "This address only takes the answer of the consent that was just begun.");
 		return false;

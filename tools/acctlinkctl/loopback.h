@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOOPBACK_LISTENERS 2       /* localhost has two addresses */
+#define LOOPBACK_LISTENERS 2 /* localhost has two addresses */
 #define LOOPBACK_CONNECTIONS 8
 #define LOOPBACK_REQUEST_MAX 65536 /* head and body */
 
@@ -43,16 +43,16 @@ bool loopback_read_uri(struct loopback_target *target, const char *uri);
 /* Changes the head in place; it ends with the line break of its last line. False: malformed. */
 bool loopback_read_head(struct loopback_request *request, char *head, size_t len);
 /* Once, for a whole request: NULL if it is the callback, else the status to answer with. */
-const char *loopback_find_params(const struct loopback_target *ours, struct loopback_request *request,
-	const char *body, const char **params, size_t *len);
+const char *loopback_find_params(const struct loopback_target *ours, struct loopback_request *request, const char *body,
+	const char **params, size_t *len);
 
 /* ---- loopback.c: sockets ------------------------------------------------------- */
 
 struct loopback_connection {
-	int fd;             /* -1: free */
-	bool answered;      /* what still comes is thrown away */
+	int fd;        /* -1: free */
+	bool answered; /* what still comes is thrown away */
 	unsigned long order;
-	char *request;      /* once something came */
+	char *request; /* once something came */
 	size_t len;
 	struct loopback_request head; /* once body is set */
 	char *body;
@@ -64,14 +64,14 @@ struct loopback {
 	unsigned long accepted;
 	struct loopback_target target;
 	struct loopback_connection *waiting; /* the callback's, until it is answered */
-	const char *params;  /* of that callback: the raw query or form body */
+	const char *params;                  /* of that callback: the raw query or form body */
 	size_t params_len;
 };
 
 enum loopback_result {
 	LOOPBACK_CALLBACK, /* params are there until loopback_answer */
 	LOOPBACK_TIMED_OUT,
-	LOOPBACK_BROKEN    /* errno tells why */
+	LOOPBACK_BROKEN /* errno tells why */
 };
 
 /* False if it can't listen there: errno is EINVAL for a URI that does not suit, else

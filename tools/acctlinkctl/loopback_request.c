@@ -69,9 +69,10 @@ bool loopback_read_uri(struct loopback_target *target, const char *uri)
 
 static void take_header(struct loopback_request *request, const char *name, const char *value)
 {
-	const char **at = strcasecmp(name, "host") == 0 ? &request->host
-		: strcasecmp(name, "content-type") == 0 ? &request->type
-		: strcasecmp(name, "content-length") == 0 ? &request->length : NULL;
+	const char **at = strcasecmp(name, "host") == 0   ? &request->host
+		: strcasecmp(name, "content-type") == 0   ? &request->type
+		: strcasecmp(name, "content-length") == 0 ? &request->length
+							  : NULL;
 
 	if (strcasecmp(name, "transfer-encoding") == 0 || (at != NULL && *at != NULL))
 		request->bad = true;
@@ -155,8 +156,8 @@ static bool is_form(const char *type)
 		&& strchr("; \t", type[sizeof(form) - 1]) != NULL;
 }
 
-const char *loopback_find_params(const struct loopback_target *ours, struct loopback_request *request,
-	const char *body, const char **params, size_t *len)
+const char *loopback_find_params(const struct loopback_target *ours, struct loopback_request *request, const char *body,
+	const char **params, size_t *len)
 {
 	char *query = strchr(request->target, '?');
 

@@ -11,12 +11,22 @@
 
 /* Letters of the options that have a long name only. */
 enum {
-	OPT_SHOW = 'A', OPT_ONLINE, OPT_PASTE, OPT_SECRET_STDIN, OPT_OWNER, OPT_PROFILE, OPT_NAME, OPT_ISSUER,
-	OPT_CLIENT_ID, OPT_STORE, OPT_REDIRECT_URI, OPT_PROVIDER, OPT_STATE
+	OPT_SHOW = 'A',
+	OPT_ONLINE,
+	OPT_PASTE,
+	OPT_SECRET_STDIN,
+	OPT_OWNER,
+	OPT_PROFILE,
+	OPT_NAME,
+	OPT_ISSUER,
+	OPT_CLIENT_ID,
+	OPT_STORE,
+	OPT_REDIRECT_URI,
+	OPT_PROVIDER,
+	OPT_STATE
 };
 
-static const struct option options[] = {
-	{ "config", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
+static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
 	{ "timeout", required_argument, NULL, 't' }, { "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' }, { "show", no_argument, NULL, OPT_SHOW },
 	{ "online", no_argument, NULL, OPT_ONLINE }, { "paste", no_argument, NULL, OPT_PASTE },
@@ -25,8 +35,7 @@ static const struct option options[] = {
 	{ "issuer", required_argument, NULL, OPT_ISSUER }, { "client-id", required_argument, NULL, OPT_CLIENT_ID },
 	{ "store", required_argument, NULL, OPT_STORE }, { "redirect-uri", required_argument, NULL, OPT_REDIRECT_URI },
 	{ "provider", required_argument, NULL, OPT_PROVIDER }, { "state", required_argument, NULL, OPT_STATE },
-	{ NULL, 0, NULL, 0 }
-};
+	{ NULL, 0, NULL, 0 } };
 
 #define LINK_ARGS "USER PROVIDER [INSTITUTION]"
 static const char for_init[] = { OPT_OWNER, OPT_PROFILE, OPT_NAME, OPT_ISSUER, OPT_CLIENT_ID, OPT_REDIRECT_URI,
@@ -36,8 +45,8 @@ static const char for_link[] = { OPT_PASTE, OPT_REDIRECT_URI, '\0' };
 static const char for_list[] = { OPT_PROVIDER, OPT_STATE, '\0' };
 static const char for_bearer[] = { OPT_SHOW, '\0' };
 
-static const struct ctl_command commands[] = {
-	{ "init", "", "makes a configuration, a key and a store folder", 0, 0, for_init, 30, ctl_init },
+static const struct ctl_command commands[] = { { "init", "", "makes a configuration, a key and a store folder", 0, 0,
+						       for_init, 30, ctl_init },
 	{ "check", "", "says whether config, key and store are good; --online: the providers too", 0, 0, for_check, 30,
 		ctl_check_config },
 	{ "link", LINK_ARGS, "a consent from this terminal", 2, 3, for_link, 900, ctl_link },
@@ -47,10 +56,10 @@ static const struct ctl_command commands[] = {
 	{ "refresh", LINK_ARGS, "trades the refresh token for a new set now", 2, 3, "", 30, ctl_refresh },
 	{ "unlink", LINK_ARGS, "ends a link and revokes its tokens", 2, 3, "", 30, ctl_unlink },
 	{ "forget", "USER", "ends all links and consents of a user", 1, 1, "", 300, ctl_forget },
-	{ "import", "PROVIDER [FILE]", "makes links of refresh tokens, one JSON object a line", 1, 2, "", 30, ctl_import },
+	{ "import", "PROVIDER [FILE]", "makes links of refresh tokens, one JSON object a line", 1, 2, "", 30,
+		ctl_import },
 	{ "pause", "PROVIDER", "sends a provider nothing any more", 1, 1, "", 30, ctl_pause },
-	{ "resume", "PROVIDER", "goes on with a paused one", 1, 1, "", 30, ctl_resume }
-};
+	{ "resume", "PROVIDER", "goes on with a paused one", 1, 1, "", 30, ctl_resume } };
 static const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
 static void usage(FILE *to)
@@ -61,19 +70,20 @@ static void usage(FILE *to)
 	for (i = 0; i < command_count; i++)
 		fprintf(to, "  %-8s %-28s %s\n", commands[i].name, commands[i].arguments, commands[i].about);
 	fputs("\n"
-		"  -c, --config FILE   the configuration ($ACCTLINK_CONFIG, else " ACCTLINK_CONFIG_PATH ")\n"
-		"  -j, --json          answers and errors as one JSON object\n"
-		"  -t, --timeout N     seconds that the command may take\n"
-		"  -h, --help          this\n"
-		"  -V, --version\n\n"
-		"init    --owner USER --profile akoya|oidc|oauth2 --name NAME --issuer URL --client-id ID\n"
-		"        --redirect-uri URI --store DIR --secret-stdin\n"
-		"check   --online\n"
-		"link    --redirect-uri URI --paste\n"
-		"list    --provider NAME --state STATE\n"
-		"bearer  --show          write it to a terminal as well\n\n"
-		"exit status: 0 done, 1 done in part, 2 the command line, 3 the user must act,\n"
-		"4 try again later, 5 the operator must act, 6 a fault of acctlink\n", to);
+	      "  -c, --config FILE   the configuration ($ACCTLINK_CONFIG, else " ACCTLINK_CONFIG_PATH ")\n"
+	      "  -j, --json          answers and errors as one JSON object\n"
+	      "  -t, --timeout N     seconds that the command may take\n"
+	      "  -h, --help          this\n"
+	      "  -V, --version\n\n"
+	      "init    --owner USER --profile akoya|oidc|oauth2 --name NAME --issuer URL --client-id ID\n"
+	      "        --redirect-uri URI --store DIR --secret-stdin\n"
+	      "check   --online\n"
+	      "link    --redirect-uri URI --paste\n"
+	      "list    --provider NAME --state STATE\n"
+	      "bearer  --show          write it to a terminal as well\n\n"
+	      "exit status: 0 done, 1 done in part, 2 the command line, 3 the user must act,\n"
+	      "4 try again later, 5 the operator must act, 6 a fault of acctlink\n",
+		to);
 }
 
 /* ---- what commands share ---------------------------------------------------------- */
@@ -191,12 +201,8 @@ static bool read_options(struct ctl *ctl, int argc, char **argv, char *given, si
 				break;
 			ctl_fail(ctl, CTL_USAGE, "--timeout wants whole seconds, 1 to 86400");
 			return false;
-		case 'h':
-			usage(stdout);
-			exit(CTL_OK);
-		case 'V':
-			puts("acctlinkctl " ACCTLINK_VERSION);
-			exit(CTL_OK);
+		case 'h': usage(stdout); exit(CTL_OK);
+		case 'V': puts("acctlinkctl " ACCTLINK_VERSION); exit(CTL_OK);
 		default:
 			if (!read_own(ctl, letter)) {
 				ctl_fail(ctl, CTL_USAGE, "--help lists the options");

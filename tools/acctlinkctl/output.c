@@ -10,8 +10,8 @@
 
 static const char *const states[] = { "unknown", "linked", "stale", "relink_required", "superseded", "unlinking" };
 static const char *const reasons[] = { "none", "revoked", "consent_expired", "rotation_lost", "subject_changed",
-	"no_id_token", "no_refresh_token", "outcome_unknown", "provider_down", "client_refused",
-	"id_token_unchecked", "our_fault" };
+	"no_id_token", "no_refresh_token", "outcome_unknown", "provider_down", "client_refused", "id_token_unchecked",
+	"our_fault" };
 
 static const char *name_of(const char *const *names, size_t count, int32_t number)
 {
@@ -34,7 +34,8 @@ void ctl_put_time(json_object *object, const char *name, int64_t at_ms)
 	char text[32];
 	struct tm parts;
 
-	if (at_ms != 0 && gmtime_r(&seconds, &parts) != NULL && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts) > 0)
+	if (at_ms != 0 && gmtime_r(&seconds, &parts) != NULL
+		&& strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts) > 0)
 		ctl_put_text(object, name, text);
 }
 
@@ -58,7 +59,8 @@ int32_t ctl_state_of(const char *name)
 
 const char *ctl_revocation_name(int32_t revocation)
 {
-	static const char *const names[] = { "unknown", "confirmed", "pending", "unsupported", "refused", "nothing_to_revoke" };
+	static const char *const names[] = { "unknown", "confirmed", "pending", "unsupported", "refused",
+		"nothing_to_revoke" };
 
 	return name_of(names, sizeof(names) / sizeof(names[0]), revocation);
 }
@@ -116,22 +118,24 @@ static void print_member(const char *name, json_object *value, int depth)
 
 static void print_object(json_object *object, int depth)
 {
-	json_object_object_foreach(object, name, value)
-		print_member(name, value, depth);
+	json_object_object_foreach(object, name, value) print_member(name, value, depth);
 }
 
 void ctl_print(const struct ctl *ctl)
 {
 	if (ctl->json)
-		puts(json_object_to_json_string_ext(ctl->out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_object_to_json_string_ext(
+			ctl->out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	else
 		print_object(ctl->out, 0);
 }
 
 static const char *status_name(acctlink_status status)
 {
-	static const struct { acctlink_status status; const char *name; } names[] = {
-		{ ACCTLINK_BAD_ARGUMENT, "BAD_ARGUMENT" }, { ACCTLINK_BUFFER_TOO_SMALL, "BUFFER_TOO_SMALL" },
+	static const struct {
+		acctlink_status status;
+		const char *name;
+	} names[] = { { ACCTLINK_BAD_ARGUMENT, "BAD_ARGUMENT" }, { ACCTLINK_BUFFER_TOO_SMALL, "BUFFER_TOO_SMALL" },
 		{ ACCTLINK_UNKNOWN_PROVIDER, "UNKNOWN_PROVIDER" }, { ACCTLINK_BAD_CALLBACK, "BAD_CALLBACK" },
 		{ ACCTLINK_FOREIGN_CALLBACK, "FOREIGN_CALLBACK" }, { ACCTLINK_FORKED, "FORKED" },
 		{ ACCTLINK_SHUT_DOWN, "SHUT_DOWN" }, { ACCTLINK_NOT_LINKED, "NOT_LINKED" },
@@ -142,8 +146,7 @@ static const char *status_name(acctlink_status status)
 		{ ACCTLINK_BAD_CONFIG, "BAD_CONFIG" }, { ACCTLINK_CLIENT_REFUSED, "CLIENT_REFUSED" },
 		{ ACCTLINK_BAD_KEY, "BAD_KEY" }, { ACCTLINK_BAD_STORE, "BAD_STORE" },
 		{ ACCTLINK_BAD_PROVIDER, "BAD_PROVIDER" }, { ACCTLINK_INTERNAL, "INTERNAL" },
-		{ ACCTLINK_NO_MEMORY, "NO_MEMORY" }
-	};
+		{ ACCTLINK_NO_MEMORY, "NO_MEMORY" } };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -184,5 +187,6 @@ void ctl_print_error(const struct ctl *ctl)
 	if (ctl->json)
 		print_error_json(&ctl->err);
 	else
-		fprintf(stderr, "acctlinkctl: %s%s%s\n", ctl->err.where, ctl->err.where[0] != '\0' ? ": " : "", ctl->err.message);
+		fprintf(stderr, "acctlinkctl: %s%s%s\n", ctl->err.where, ctl->err.where[0] != '\0' ? ": " : "",
+			ctl->err.message);
 }

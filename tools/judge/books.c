@@ -230,7 +230,8 @@ static void read_carried(const struct judge *judge, struct jd_request *request, 
 	if (carried != NULL || !json_object_is_type(issued, json_type_array))
 		return;
 	for (i = 0; i < json_object_array_length(issued); i++) {
-		const struct jd_token *token = jd_token(judge, json_object_get_string(json_object_array_get_idx(issued, i)));
+		const struct jd_token *token = jd_token(
+			judge, json_object_get_string(json_object_array_get_idx(issued, i)));
 
 		if (token != NULL && token->kind == JD_REFRESH)
 			request->refresh_token = token->hash;
@@ -250,7 +251,8 @@ static void read_outcome(struct jd_request *request, json_object *rec)
 	request->delivered = JD_NO;
 	if (strcmp(outcome, "answered") == 0) {
 		request->delivered = is(text(rec, "closed"), "reset") || flag(rec, "odd_dress") ? JD_MAYBE : JD_YES;
-		request->cause = flag(rec, "odd_dress") ? "in a dress that may not be understood" : "closed by a reset of the client";
+		request->cause = flag(rec, "odd_dress") ? "in a dress that may not be understood"
+							: "closed by a reset of the client";
 	} else if (strcmp(outcome, "cut") == 0) {
 		request->cause = "cut";
 		if (is(whole, "maybe") || is(whole, "yes"))
@@ -313,7 +315,8 @@ static void read_request(struct judge *judge, json_object *rec)
 	request->spent = flag(rec, "spent");
 	request->scripted = flag(rec, "scripted");
 	request->token = token_of(judge, request->sent, request->refresh);
-	request->grant = request->token->grant != NULL ? request->token->grant : grant_at(judge, number(rec, "grant_n", -1));
+	request->grant = request->token->grant != NULL ? request->token->grant
+						       : grant_at(judge, number(rec, "grant_n", -1));
 	if (request->client == NULL && request->grant != NULL)
 		request->client = request->grant->client;
 	read_carried(judge, request, rec);

@@ -11,15 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-	"usage: judge --ledger FILE|URL [--config acctlink.conf]… [--killed[=N]] [--list]\n"
-	"Compares the practice provider's ledger with the stores of those who used it.\n"
-	"  --ledger FILE|URL  the JSON of GET /ledger, or the control port's URL\n"
-	"  --config FILE      an acctlink.conf; its store is read with its keys. All who used\n"
-	"                     the provider should be named; without any, only arrivals are judged\n"
-	"  --killed[=N]       processes were killed (N times): an answer that was sent whole\n"
-	"                     may have died with its process\n"
-	"  --list             also what is in order: tokens sent again, counts of each user\n";
+static const char usage[] = "usage: judge --ledger FILE|URL [--config acctlink.conf]… [--killed[=N]] [--list]\n"
+			    "Compares the practice provider's ledger with the stores of those who used it.\n"
+			    "  --ledger FILE|URL  the JSON of GET /ledger, or the control port's URL\n"
+			    "  --config FILE      an acctlink.conf; its store is read with its keys. All who used\n"
+			    "                     the provider should be named; without any, only arrivals are judged\n"
+			    "  --killed[=N]       processes were killed (N times): an answer that was sent whole\n"
+			    "                     may have died with its process\n"
+			    "  --list             also what is in order: tokens sent again, counts of each user\n";
 
 void jd_violation(struct judge *judge, const char *rule, const char *fmt, ...)
 {
@@ -95,8 +94,8 @@ static void sum_up(const struct judge *judge)
 {
 	printf("judged %zu request%s, %d token%s sent (%d again), %zu grant%s, %zu link%s; %d answer%s lost, %d unsure: ",
 		judge->request_count, s(judge->request_count), judge->counts.checked, s((size_t)judge->counts.checked),
-		judge->counts.resent, judge->grant_count, s(judge->grant_count), judge->link_count, s(judge->link_count),
-		judge->counts.lost, s((size_t)judge->counts.lost), judge->counts.unsure);
+		judge->counts.resent, judge->grant_count, s(judge->grant_count), judge->link_count,
+		s(judge->link_count), judge->counts.lost, s((size_t)judge->counts.lost), judge->counts.unsure);
 	if (judge->violations == 0)
 		printf("all is well\n");
 	else

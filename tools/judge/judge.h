@@ -21,22 +21,12 @@
 #define JD_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define JD_HASH_LEN 64
 
-enum jd_kind { JD_CODE,
-	JD_REFRESH,
-	JD_ACCESS,
-	JD_ID };
+enum jd_kind { JD_CODE, JD_REFRESH, JD_ACCESS, JD_ID };
 
 /* What an answer means, by the table in doc/refresh.md. */
-enum jd_class { JD_ANSWER,
-	JD_REFUSED,
-	JD_OPERATOR,
-	JD_OURS,
-	JD_TURNED_AWAY,
-	JD_UNKNOWN };
+enum jd_class { JD_ANSWER, JD_REFUSED, JD_OPERATOR, JD_OURS, JD_TURNED_AWAY, JD_UNKNOWN };
 /* Whether it can have reached the process that asked. */
-enum jd_delivered { JD_NO,
-	JD_MAYBE,
-	JD_YES };
+enum jd_delivered { JD_NO, JD_MAYBE, JD_YES };
 
 struct jd_request;
 struct jd_grant;
@@ -44,10 +34,10 @@ struct jd_grant;
 struct jd_token {
 	const char *hash;
 	enum jd_kind kind;
-	bool given;             /* by the provider; else made up */
-	struct jd_grant *grant; /* NULL */
-	int64_t ends_at;        /* ms; 0: never */
-	int64_t spent_by; /* -1: not spent */
+	bool given;               /* by the provider; else made up */
+	struct jd_grant *grant;   /* NULL */
+	int64_t ends_at;          /* ms; 0: never */
+	int64_t spent_by;         /* -1: not spent */
 	struct jd_request *first; /* whole requests at /token that sent it, in order */
 	struct jd_request *last;
 };
@@ -149,7 +139,7 @@ struct judge {
 	const char *base; /* of the ledger's provider; NULL */
 	int64_t first;    /* number of the first request that the ledger remembers */
 	bool has_stores;
-	bool killed;   /* processes were killed … */
+	bool killed;     /* processes were killed … */
 	long long kills; /* … so many times; -1: not told */
 	bool list;
 	struct jd_index by_hash;         /* tokens */

@@ -154,8 +154,8 @@ static int refusals_before(const struct judge *judge, const struct jd_request *r
 
 /* Of two arrivals of one refresh token: was the second all right? unknown_at is
  * when the first of unknown outcome came, 0 if there is none. */
-static void check_again(struct judge *judge, const struct jd_request *before, const struct jd_request *again,
-	int64_t *unknown_at)
+static void check_again(
+	struct judge *judge, const struct jd_request *before, const struct jd_request *again, int64_t *unknown_at)
 {
 	const bool heard = before->delivered == JD_YES;
 
@@ -175,14 +175,16 @@ static void check_again(struct judge *judge, const struct jd_request *before, co
 			"request %lld sent token %s again, although request %lld had been answered with a new one",
 			again->n, shown(again->sent), before->n);
 	else if (heard && before->class == JD_REFUSED && refusals_before(judge, again) <= FUSE_REFUSALS)
-		jd_violation(judge, "once", "request %lld sent token %s again after its definite refusal (request %lld)",
-			again->n, shown(again->sent), before->n);
+		jd_violation(judge, "once",
+			"request %lld sent token %s again after its definite refusal (request %lld)", again->n,
+			shown(again->sent), before->n);
 	if (may_be_unknown(before) && *unknown_at == 0)
 		*unknown_at = before->at;
 	if (*unknown_at != 0 && !needed(judge, again, *unknown_at))
 		jd_violation(judge, "once",
 			"request %lld sent token %s again after an unknown outcome (request %lld, %s), while the bearer was good",
-			again->n, shown(again->sent), before->n, before->cause != NULL ? before->cause : "refused for now");
+			again->n, shown(again->sent), before->n,
+			before->cause != NULL ? before->cause : "refused for now");
 }
 
 static void check_once(struct judge *judge)
@@ -297,8 +299,8 @@ static void count_request(struct judge *judge, const struct jd_request *request,
 	if (!jd_may_have_arrived(request)) {
 		tally->lost++;
 		judge->counts.lost++;
-		jd_note("lost: the %s of request %lld, grant %lld (%s): %s, HTTP %d", request->refresh ? "spend" : "consent",
-			request->n, request->grant->n, request->grant->sub,
+		jd_note("lost: the %s of request %lld, grant %lld (%s): %s, HTTP %d",
+			request->refresh ? "spend" : "consent", request->n, request->grant->n, request->grant->sub,
 			request->cause != NULL ? request->cause : "no token set in the answer", request->status);
 	} else if (request->delivered == JD_MAYBE) {
 		tally->unsure++;
@@ -331,10 +333,8 @@ static void check_group(struct judge *judge, const struct jd_group *group)
 		return; /* nothing to compare with, or part of it lies before the ledger's reset */
 	if (judge->list)
 		jd_note("counted: %s at %s: %lld accepted, %lld generations kept, %lld lost, %lld unsure, %lld set aside",
-			group->sub, group->connector, tally.accepted, kept, tally.lost,
-			tally.unsure, tally.aside);
-	if (kept > tally.accepted - tally.lost
-		|| kept < tally.accepted - tally.lost - tally.unsure - tally.aside)
+			group->sub, group->connector, tally.accepted, kept, tally.lost, tally.unsure, tally.aside);
+	if (kept > tally.accepted - tally.lost || kept < tally.accepted - tally.lost - tally.unsure - tally.aside)
 		jd_violation(judge, "counted",
 			"%s at \"%s\": %lld accepted requests, of which %lld never reached the machine, %lld may not have "
 			"and %lld need not be kept; but %lld generations were kept",
@@ -388,18 +388,19 @@ static void check_held_token(struct judge *judge, const struct jd_link *link, co
 
 	if (refusal != NULL && refusal->delivered == JD_YES && refusals_before(judge, refusal) + 1 <= FUSE_REFUSALS)
 		jd_violation(judge, "current",
-			"link %s (%s) is usable, though its token %s was refused for good (request %lld)", link->id, link->user,
-			shown(token->hash), refusal->n);
+			"link %s (%s) is usable, though its token %s was refused for good (request %lld)", link->id,
+			link->user, shown(token->hash), refusal->n);
 	if (token->grant == NULL || same(token->grant->current, token->hash))
 		return;
 	if (lost == NULL && !before_ledger)
 		jd_violation(judge, "current",
-			"link %s (%s) holds token %s of grant %lld, whose current one is %s, and no answer was lost", link->id,
-			link->user, shown(token->hash), token->grant->n, shown(token->grant->current));
+			"link %s (%s) holds token %s of grant %lld, whose current one is %s, and no answer was lost",
+			link->id, link->user, shown(token->hash), token->grant->n, shown(token->grant->current));
 	else if (link->unknown_sent_at == 0 && (lost == NULL || may_be_unknown(lost)))
 		jd_violation(judge, "current",
 			"link %s (%s) holds token %s, whose spend was lost, and does not know that a refresh of it has an "
-			"unknown outcome", link->id, link->user, shown(token->hash));
+			"unknown outcome",
+			link->id, link->user, shown(token->hash));
 }
 
 static void check_current(struct judge *judge)
@@ -415,7 +416,8 @@ static void check_current(struct judge *judge)
 		if (token != NULL)
 			check_held_token(judge, link, token);
 		else if (jd_index_get(&judge->carried, link->refresh_token) == NULL && judge->first == 0)
-			jd_violation(judge, "current", "link %s (%s) holds refresh token %s, which the provider never gave out", link->id,
+			jd_violation(judge, "current",
+				"link %s (%s) holds refresh token %s, which the provider never gave out", link->id,
 				link->user, shown(link->refresh_token));
 	}
 }
@@ -453,7 +455,8 @@ static void check_kept(struct judge *judge)
 		if (request->delivered == JD_YES) {
 			jd_violation(judge, "kept",
 				"refresh token %s, which request %lld was answered with (grant %lld), is in no store and was never "
-				"used", shown(request->refresh_token), request->n, request->grant->n);
+				"used",
+				shown(request->refresh_token), request->n, request->grant->n);
 			continue;
 		}
 		jd_note("lost: the answer of request %lld, grant %lld (%s): %s", request->n, request->grant->n,
@@ -518,7 +521,8 @@ static bool was_unknown_before(const struct jd_token *token, const struct jd_req
 static bool was_dead(const struct jd_token *token, const struct jd_request *refusal)
 {
 	return refusal->scripted || token->grant == NULL || !token->grant->alive
-		|| !same(token->grant->current, token->hash) || (token->ends_at > 0 && token->ends_at <= refusal->at + SLACK_MS);
+		|| !same(token->grant->current, token->hash)
+		|| (token->ends_at > 0 && token->ends_at <= refusal->at + SLACK_MS);
 }
 
 static bool refusal_confirmed(const struct judge *judge, const struct jd_link *link)
@@ -540,26 +544,21 @@ static bool relink_confirmed(const struct judge *judge, const struct jd_link *li
 	switch (link->reason) {
 	case ACCTLINK_REASON_REVOKED:
 	case ACCTLINK_REASON_ROTATION_LOST:
-	case ACCTLINK_REASON_CONSENT_EXPIRED:
-		return refusal_confirmed(judge, link);
-	case ACCTLINK_REASON_SUBJECT_CHANGED:
-		return any_of_link(link, told_other_subject);
-	case ACCTLINK_REASON_NO_ID_TOKEN:
-		return any_of_link(link, told_no_id_token);
+	case ACCTLINK_REASON_CONSENT_EXPIRED: return refusal_confirmed(judge, link);
+	case ACCTLINK_REASON_SUBJECT_CHANGED: return any_of_link(link, told_other_subject);
+	case ACCTLINK_REASON_NO_ID_TOKEN: return any_of_link(link, told_no_id_token);
 	case ACCTLINK_REASON_NO_REFRESH_TOKEN:
 		return link->refresh_token[0] == '\0' && any_of_link(link, told_no_refresh_token);
-	case ACCTLINK_REASON_ID_TOKEN_UNCHECKED:
-		return any_of_link(link, told_id_token);
-	default:
-		return false;
+	case ACCTLINK_REASON_ID_TOKEN_UNCHECKED: return any_of_link(link, told_id_token);
+	default: return false;
 	}
 }
 
 static const char *reason_name(int64_t reason)
 {
 	static const char *const names[] = { "none", "revoked", "consent expired", "rotation lost", "subject changed",
-		"no id_token", "no refresh token", "outcome unknown", "provider down", "client refused", "id_token unchecked",
-		"our fault" };
+		"no id_token", "no refresh token", "outcome unknown", "provider down", "client refused",
+		"id_token unchecked", "our fault" };
 
 	return reason >= 0 && (size_t)reason < sizeof(names) / sizeof(names[0]) ? names[reason] : "?";
 }
@@ -591,8 +590,8 @@ static void check_ends(struct judge *judge)
 			continue; /* its story began before the ledger's reset */
 		if (!end_confirmed(judge, link))
 			jd_violation(judge, "ends",
-				"link %s (%s) is in state %d for the reason \"%s\", which the ledger does not confirm", link->id,
-				link->user, (int)link->state, reason_name(link->reason));
+				"link %s (%s) is in state %d for the reason \"%s\", which the ledger does not confirm",
+				link->id, link->user, (int)link->state, reason_name(link->reason));
 	}
 }
 
@@ -625,19 +624,21 @@ static void check_owner(struct judge *judge)
 		const struct jd_link *holder = jd_index_get(&judge->kept, link->refresh_token);
 
 		if (link->grant == NULL || link->state == ACCTLINK_STATE_UNLINKING
-			|| link->reason == ACCTLINK_REASON_SUBJECT_CHANGED) /* another's set is kept to be revoked, never used */
+			|| link->reason
+				== ACCTLINK_REASON_SUBJECT_CHANGED) /* another's set is kept to be revoked, never used */
 			continue;
 		/* Of a set that waits for its check nothing is handed out. */
 		if (link->bearer_check == AL_BEARER_GOOD && link->subject[0] != '\0'
-			&& strcmp(link->subject, subject_of(judge, link)) != 0 && strcmp(link->subject, link->grant->sub) != 0)
-			jd_violation(judge, "owner", "link %s (%s) is of subject %s, but its token is %s's", link->id, link->user,
-				link->subject, link->grant->sub);
+			&& strcmp(link->subject, subject_of(judge, link)) != 0
+			&& strcmp(link->subject, link->grant->sub) != 0)
+			jd_violation(judge, "owner", "link %s (%s) is of subject %s, but its token is %s's", link->id,
+				link->user, link->subject, link->grant->sub);
 		if (link->grant->connector[0] != '\0' && strcmp(link->institution, link->grant->connector) != 0)
-			jd_violation(judge, "owner", "link %s (%s) is at \"%s\", but its token is of \"%s\"", link->id, link->user,
-				link->institution, link->grant->connector);
+			jd_violation(judge, "owner", "link %s (%s) is at \"%s\", but its token is of \"%s\"", link->id,
+				link->user, link->institution, link->grant->connector);
 		if (holder != NULL && holder != link)
-			jd_violation(judge, "owner", "links %s (%s) and %s (%s) hold the same refresh token", link->id, link->user,
-				holder->id, holder->user);
+			jd_violation(judge, "owner", "links %s (%s) and %s (%s) hold the same refresh token", link->id,
+				link->user, holder->id, holder->user);
 		check_bearer_owner(judge, link, link->bearer);
 		check_bearer_owner(judge, link, link->old_bearer);
 	}

@@ -22,7 +22,8 @@ static bool is_ours(const struct judge *judge, const char *url)
 {
 	const size_t len = judge->base != NULL ? strlen(judge->base) : 0;
 
-	return len == 0 || (url != NULL && strncmp(url, judge->base, len) == 0 && (url[len] == '\0' || url[len] == '/'));
+	return len == 0
+		|| (url != NULL && strncmp(url, judge->base, len) == 0 && (url[len] == '\0' || url[len] == '/'));
 }
 
 static bool speaks_of(const struct judge *judge, const struct al_provider_config *config)
@@ -162,8 +163,8 @@ static bool read_link(struct judge *judge, struct al_vault *vault, const struct 
 	return ours;
 }
 
-static void read_links(struct judge *judge, struct al_vault *vault, const struct al_config *config,
-	const struct ids *ids)
+static void read_links(
+	struct judge *judge, struct al_vault *vault, const struct al_config *config, const struct ids *ids)
 {
 	size_t i;
 

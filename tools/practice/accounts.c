@@ -126,19 +126,22 @@ static void add_balances(json_object *json, const struct pp_account *account)
 	case PP_DEPOSIT:
 		add_amount(json, "currentBalance", account->cents);
 		add_amount(json, "availableBalance", account->cents);
-		json_object_object_add(json, "annualPercentageYield", json_object_new_double_s((double)product->rate / 100, rate));
+		json_object_object_add(
+			json, "annualPercentageYield", json_object_new_double_s((double)product->rate / 100, rate));
 		break;
 	case PP_CREDIT:
 		add_amount(json, "currentBalance", account->cents);
 		add_amount(json, "creditLine", product->limit);
 		add_amount(json, "availableCredit", product->limit - account->cents);
 		add_amount(json, "minimumPaymentAmount", account->cents < 3500 ? account->cents : 3500);
-		json_object_object_add(json, "purchasesApr", json_object_new_double_s((double)product->rate / 100, rate));
+		json_object_object_add(
+			json, "purchasesApr", json_object_new_double_s((double)product->rate / 100, rate));
 		break;
 	case PP_LOAN:
 		add_amount(json, "principalBalance", account->cents);
 		add_amount(json, "originalPrincipal", product->limit);
-		json_object_object_add(json, "interestRate", json_object_new_double_s((double)product->rate / 100, rate));
+		json_object_object_add(
+			json, "interestRate", json_object_new_double_s((double)product->rate / 100, rate));
 		break;
 	case PP_INVESTMENT:
 		add_amount(json, "currentValue", account->cents);
@@ -221,7 +224,8 @@ static bool within(const struct pp_request *req, int64_t day)
 	const char *start = pp_param(req, "startTime");
 	const char *end = pp_param(req, "endTime");
 	char *text = pp_bank_day(day);
-	const bool is = (start == NULL || strncmp(text, start, 10) >= 0) && (end == NULL || strncmp(text, end, 10) <= 0);
+	const bool is = (start == NULL || strncmp(text, start, 10) >= 0)
+		&& (end == NULL || strncmp(text, end, 10) <= 0);
 
 	free(text);
 	return is;
@@ -256,8 +260,8 @@ static void tell_transactions(const struct pp_request *req, const struct pp_acco
 	json_object_object_add(answer->json, "page", page);
 }
 
-static void find_and_tell(const struct pp_request *req, const struct pp_grant *grant, const char *id,
-	struct pp_answer *answer)
+static void find_and_tell(
+	const struct pp_request *req, const struct pp_grant *grant, const char *id, struct pp_answer *answer)
 {
 	struct pp_account list[PP_ACCOUNTS_MAX];
 	const size_t count = accounts_of(grant, list);
@@ -305,7 +309,8 @@ static void tell_institutions(struct pp_answer *answer)
 	static const char *const shown[] = { "title", "kind", "about", "tint", "users", "habits" };
 	json_object *array = json_object_new_array();
 
-	json_object_object_foreach(pp_institutions(), name, institution) {
+	json_object_object_foreach(pp_institutions(), name, institution)
+	{
 		json_object *json = json_object_new_object();
 		size_t i;
 

@@ -11,8 +11,14 @@
 
 const char *pp_endpoint_name(enum pp_endpoint endpoint)
 {
-	static const char *const names[] = { [PP_DISCOVERY] = "discovery", [PP_JWKS] = "jwks", [PP_AUTH] = "auth",
-		[PP_PAGE] = "page", [PP_TOKEN] = "token", [PP_REVOKE] = "revoke", [PP_API] = "api", [PP_OTHER] = "other" };
+	static const char *const names[] = { [PP_DISCOVERY] = "discovery",
+		[PP_JWKS] = "jwks",
+		[PP_AUTH] = "auth",
+		[PP_PAGE] = "page",
+		[PP_TOKEN] = "token",
+		[PP_REVOKE] = "revoke",
+		[PP_API] = "api",
+		[PP_OTHER] = "other" };
 
 	return names[endpoint];
 }

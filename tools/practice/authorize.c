@@ -29,7 +29,8 @@ static bool registered(const char *redirect_uri)
 	for (i = 0; i < json_object_array_length(list); i++) {
 		json_object *one = json_object_array_get_idx(list, i);
 
-		if (json_object_is_type(one, json_type_string) && strcmp(json_object_get_string(one), redirect_uri) == 0)
+		if (json_object_is_type(one, json_type_string)
+			&& strcmp(json_object_get_string(one), redirect_uri) == 0)
 			return true;
 	}
 	return false;
@@ -45,7 +46,8 @@ bool pp_authorize_check(struct pp_request *req, json_object *params, struct pp_a
 	if (!json_object_object_get_ex(pp_setting(NULL, "clients"), client, NULL))
 		return refuse_page(answer, pp_printf("Invalid client_id (\"%s\").", client));
 	if (!registered(redirect_uri))
-		return refuse_page(answer, pp_printf("Unregistered redirect_uri (\"%s\").", redirect_uri != NULL ? redirect_uri : ""));
+		return refuse_page(answer,
+			pp_printf("Unregistered redirect_uri (\"%s\").", redirect_uri != NULL ? redirect_uri : ""));
 	if (pp_setting_flag(NULL, "habits") && pp_member(pp_institutions(), connector) == NULL)
 		return refuse_page(answer, pp_strdup("Invalid ConnectorID"));
 	return true;
@@ -150,7 +152,8 @@ static json_object *response_params(struct pp_request *req, json_object *params,
 	} else {
 		json_object_object_add(response, "error", json_object_new_string(decision->error));
 		if (decision->error_description != NULL)
-			json_object_object_add(response, "error_description", json_object_new_string(decision->error_description));
+			json_object_object_add(
+				response, "error_description", json_object_new_string(decision->error_description));
 	}
 	/* Akoya writes it even if none was sent. */
 	json_object_object_add(response, "state", json_object_new_string(pp_text(params, "state", "")));
@@ -186,7 +189,8 @@ static char *pairs_of(json_object *response, bool html)
 {
 	struct pairs pairs = { pp_strdup(""), html };
 
-	json_object_object_foreach(response, name, value) {
+	json_object_object_foreach(response, name, value)
+	{
 		size_t i;
 
 		if (!json_object_is_type(value, json_type_array)) {
@@ -204,18 +208,20 @@ static char *form_page(const char *action, json_object *response)
 {
 	char *inputs = pairs_of(response, true);
 	char *shown = pp_html(action);
-	char *page = pp_printf("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Back to the app</title>"
+	char *page = pp_printf(
+		"<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Back to the app</title>"
 		"<link rel=\"icon\" href=\"data:,\">"
 		"</head><body onload=\"document.forms[0].submit()\"><form method=\"post\" action=\"%s\">%s"
-		"<noscript><button>Continue</button></noscript></form></body></html>", shown, inputs);
+		"<noscript><button>Continue</button></noscript></form></body></html>",
+		shown, inputs);
 
 	free(inputs);
 	free(shown);
 	return page;
 }
 
-void pp_authorize_finish(struct pp_request *req, json_object *params, const struct pp_decision *decision,
-	struct pp_answer *answer)
+void pp_authorize_finish(
+	struct pp_request *req, json_object *params, const struct pp_decision *decision, struct pp_answer *answer)
 {
 	const char *back = pp_text(params, "redirect_uri", "");
 	json_object *response = response_params(req, params, decision);

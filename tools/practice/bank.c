@@ -58,7 +58,8 @@ static void open_account(struct pp_account *account, const char *institution, co
 
 	account->product = product;
 	draw_id(account->id, institution, subject, which);
-	snprintf(account->number, sizeof(account->number), "%04d", (int)between(draw(account->id, "number", 0), 0, 9999));
+	snprintf(account->number, sizeof(account->number), "%04d",
+		(int)between(draw(account->id, "number", 0), 0, 9999));
 	account->cents = between(draw(account->id, "balance", 0), product->least, product->most);
 }
 
@@ -206,8 +207,8 @@ char *pp_bank_login(const char *subject)
 	unsigned char *bytes = decode(subject, &len);
 	char *login = NULL;
 
-	if (len != (size_t)-1 && len >= 4 && bytes[0] == 0x0a && bytes[1] < 128 && len > (size_t)bytes[1] + 3 &&
-		bytes[2 + bytes[1]] == 0x12 && len == (size_t)bytes[1] + 4 + bytes[3 + bytes[1]])
+	if (len != (size_t)-1 && len >= 4 && bytes[0] == 0x0a && bytes[1] < 128 && len > (size_t)bytes[1] + 3
+		&& bytes[2 + bytes[1]] == 0x12 && len == (size_t)bytes[1] + 4 + bytes[3 + bytes[1]])
 		login = pp_printf("%.*s", (int)bytes[1], (const char *)bytes + 2);
 	free(bytes);
 	return login != NULL ? login : pp_strdup(subject);
@@ -245,8 +246,8 @@ char *pp_bank_money(int64_t cents)
 	const char *sign = cents < 0 ? "-" : "";
 
 	if (whole >= 1000000)
-		return pp_printf("%s$%lld,%03lld,%03lld.%02lld", sign, whole / 1000000, whole / 1000 % 1000, whole % 1000,
-			(long long)(size % 100));
+		return pp_printf("%s$%lld,%03lld,%03lld.%02lld", sign, whole / 1000000, whole / 1000 % 1000,
+			whole % 1000, (long long)(size % 100));
 	if (whole >= 1000)
 		return pp_printf("%s$%lld,%03lld.%02lld", sign, whole / 1000, whole % 1000, (long long)(size % 100));
 	return pp_printf("%s$%lld.%02lld", sign, whole, (long long)(size % 100));

@@ -98,7 +98,8 @@ static bool change_state(const char *word, json_object *value, char **why)
 /* Words for the wire, and those that wake requests: not under pp_lock. */
 static bool obey(const char *word, json_object *value, char **why)
 {
-	static const char *const wire_words[] = { "cut_request", "cut_tls", "refuse_connections", "stall_accept", NULL };
+	static const char *const wire_words[] = { "cut_request", "cut_tls", "refuse_connections", "stall_accept",
+		NULL };
 	bool done;
 	size_t i;
 
@@ -130,7 +131,8 @@ static void control(const char *body, char **why)
 	if (!json_object_is_type(words, json_type_object)) {
 		*why = pp_strdup("control: a JSON object is wanted");
 	} else {
-		json_object_object_foreach(words, word, value) {
+		json_object_object_foreach(words, word, value)
+		{
 			if (!obey(word, value, why))
 				break;
 		}
@@ -170,7 +172,8 @@ static void ledger_page(const char *path, json_object *query, struct pp_answer *
 	} else if (strcmp(path, "/ledger/arrivals") == 0) {
 		answer->json = count_json("count", pp_ledger_arrivals(pp_text(query, "token", "")));
 	} else if (strcmp(path, "/ledger/count") == 0) {
-		answer->json = count_json("count", pp_ledger_count(pp_text(query, "endpoint", ""), pp_text(query, "grant", NULL)));
+		answer->json = count_json(
+			"count", pp_ledger_count(pp_text(query, "endpoint", ""), pp_text(query, "grant", NULL)));
 	} else if (strcmp(path, "/ledger/raw") == 0) {
 		raw_token(answer, pp_text(query, "hash", NULL));
 	} else if (strcmp(path, "/ledger/body") == 0) {
@@ -227,16 +230,18 @@ static enum MHD_Result add_query(void *ctx, enum MHD_ValueKind kind, const char 
 
 static enum MHD_Result reply(struct MHD_Connection *connection, struct pp_answer *answer)
 {
-	const char *text = answer->json != NULL ? json_object_to_json_string_ext(answer->json,
-		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE) : answer->body;
-	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): every answer has one or the other */
-	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text,
-		MHD_RESPMEM_MUST_COPY);
+	const char *text = answer->json != NULL
+		? json_object_to_json_string_ext(answer->json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+		: answer->body != NULL ? answer->body
+				       : "";
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
 	enum MHD_Result queued;
 
 	if (response == NULL)
 		return MHD_NO;
-	if (MHD_add_response_header(response, "content-type", answer->json != NULL ? "application/json" : "text/plain") != MHD_YES)
+	if (MHD_add_response_header(response, "content-type", answer->json != NULL ? "application/json" : "text/plain")
+		!= MHD_YES)
 		pp_die("out of memory");
 	queued = MHD_queue_response(connection, (unsigned)answer->status, response);
 	MHD_destroy_response(response);
@@ -300,8 +305,9 @@ static struct MHD_Daemon *server;
 
 int pp_control_start(int port)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in at = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	const union MHD_DaemonInfo *info;
 
 	server = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_THREAD_PER_CONNECTION,

@@ -48,7 +48,8 @@ static bool known(json_object *object, const char *const *words, const char *whe
 		*why = pp_printf("%s: an object is wanted", where);
 		return false;
 	}
-	json_object_object_foreach(object, name, value) {
+	json_object_object_foreach(object, name, value)
+	{
 		size_t i;
 
 		(void)value;
@@ -67,12 +68,12 @@ static bool check_entry(json_object *entry, char **why)
 	static const char *const entry_words[] = { "endpoint", "grant", "token", "times", "do", NULL };
 	static const char *const do_words[] = { "status", "headers", "json", "body", "set", "error",
 		"error_description", "spend", "id_token", "delay_ms", "hold", "hold_before", "cut", "reset",
-		"half_close", "close_notify", "stall", "drip", "redirect", "content_type", "no_content_type",
-		"form", "bom", "suffix", "close", NULL };
-	static const char *const id_token_words[] = { "claims", "claims_in", "header", "alg", "sign", "raw",
-		"suffix", NULL };
-	static const char *const endpoints[] = { "discovery", "jwks", "auth", "page", "token", "revoke", "api",
-		"other", NULL };
+		"half_close", "close_notify", "stall", "drip", "redirect", "content_type", "no_content_type", "form",
+		"bom", "suffix", "close", NULL };
+	static const char *const id_token_words[] = { "claims", "claims_in", "header", "alg", "sign", "raw", "suffix",
+		NULL };
+	static const char *const endpoints[] = { "discovery", "jwks", "auth", "page", "token", "revoke", "api", "other",
+		NULL };
 	json_object *act;
 	const char *endpoint;
 	size_t i;
@@ -80,8 +81,10 @@ static bool check_entry(json_object *entry, char **why)
 	if (!known(entry, entry_words, "queue", why))
 		return false;
 	act = pp_member(entry, "do");
-	if (act != NULL && (!known(act, do_words, "do", why) || (pp_member(act, "id_token") != NULL &&
-		!known(pp_member(act, "id_token"), id_token_words, "id_token", why))))
+	if (act != NULL
+		&& (!known(act, do_words, "do", why)
+			|| (pp_member(act, "id_token") != NULL
+				&& !known(pp_member(act, "id_token"), id_token_words, "id_token", why))))
 		return false;
 	endpoint = pp_text(entry, "endpoint", "");
 	for (i = 0; endpoints[i] != NULL && strcmp(endpoints[i], endpoint) != 0; i++)
@@ -116,7 +119,8 @@ void pp_script_clear(const char *endpoint)
 	size_t i = queue != NULL ? json_object_array_length(queue) : 0;
 
 	while (i-- > 0) {
-		if (endpoint == NULL || strcmp(endpoint, pp_text(json_object_array_get_idx(queue, i), "endpoint", "")) == 0)
+		if (endpoint == NULL
+			|| strcmp(endpoint, pp_text(json_object_array_get_idx(queue, i), "endpoint", "")) == 0)
 			json_object_array_del_idx(queue, i, 1);
 	}
 }
@@ -138,7 +142,8 @@ json_object *pp_script_take(const char *endpoint, const char *grant, const char 
 		json_object *entry = json_object_array_get_idx(queue, i);
 		int64_t times;
 
-		if (!fits(entry, "endpoint", endpoint) || !fits(entry, "grant", grant) || !fits(entry, "token", token_hash))
+		if (!fits(entry, "endpoint", endpoint) || !fits(entry, "grant", grant)
+			|| !fits(entry, "token", token_hash))
 			continue;
 		act = pp_copy(pp_member(entry, "do"));
 		times = pp_number(entry, "times", 1);
@@ -171,7 +176,8 @@ static char *form_of(json_object *json)
 	char *out = pp_strdup("");
 	size_t len = 0;
 
-	json_object_object_foreach(json, name, value) {
+	json_object_object_foreach(json, name, value)
+	{
 		char *name_coded = pp_form_encode(name);
 		char *value_coded = pp_form_encode(value != NULL ? json_object_get_string(value) : "null");
 		char *pair = pp_printf("%s%s=%s", len > 0 ? "&" : "", name_coded, value_coded);
@@ -214,8 +220,9 @@ static char *fill_in(const char *text, json_object *json, const char *sent)
 
 static char *json_text(json_object *json)
 {
-	return pp_strdup(json != NULL ? json_object_to_json_string_ext(json,
-		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE) : "null");
+	return pp_strdup(json != NULL
+			? json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+			: "null");
 }
 
 static void set_body(struct pp_answer *answer, char *body, const char *type)
@@ -285,12 +292,13 @@ void pp_script_shape(struct pp_answer *answer, json_object *act, const char *sen
 /* Their own lock: requests wait here, and pp_lock is never held for long. */
 static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t hold_changed = PTHREAD_COND_INITIALIZER;
-static struct hold {
+struct hold {
 	char *name;
 	int waiting;
 	uint64_t releases;
 	struct hold *next;
-} *holds;
+};
+static struct hold *holds;
 
 static struct hold *hold_named(const char *name)
 {

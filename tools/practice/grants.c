@@ -34,8 +34,8 @@ static void *grow(void *list, size_t count, size_t size)
 
 static void index_token(struct pp_token *token)
 {
-	if (lh_table_insert(tokens.by_text, token->text, token) != 0 ||
-		lh_table_insert(tokens.by_hash, token->hash, token) != 0)
+	if (lh_table_insert(tokens.by_text, token->text, token) != 0
+		|| lh_table_insert(tokens.by_hash, token->hash, token) != 0)
 		pp_die("out of memory");
 }
 
@@ -267,8 +267,8 @@ void pp_grants_init(void)
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-struct pp_token *pp_token_keep(enum pp_kind kind, const char *text, struct pp_grant *grant, int64_t ends_at,
-	int64_t request)
+struct pp_token *pp_token_keep(
+	enum pp_kind kind, const char *text, struct pp_grant *grant, int64_t ends_at, int64_t request)
 {
 	struct pp_token *token = pp_token_find(text);
 	const bool fresh = token == NULL;
@@ -296,10 +296,12 @@ struct pp_token *pp_token_keep(enum pp_kind kind, const char *text, struct pp_gr
 
 static char *random_text(enum pp_kind kind)
 {
-	static const char *const prefixes[] = { [PP_CODE] = "code", [PP_REFRESH] = "rt", [PP_ACCESS] = "at",
-		[PP_ID] = "id" };
-	static const char *const names[] = { [PP_CODE] = "code", [PP_REFRESH] = "refresh", [PP_ACCESS] = "access",
-		[PP_ID] = "id" };
+	static const char *const prefixes[] = {
+		[PP_CODE] = "code", [PP_REFRESH] = "rt", [PP_ACCESS] = "at", [PP_ID] = "id"
+	};
+	static const char *const names[] = {
+		[PP_CODE] = "code", [PP_REFRESH] = "refresh", [PP_ACCESS] = "access", [PP_ID] = "id"
+	};
 	const int64_t bytes = pp_number(pp_setting(NULL, "token_bytes"), names[kind], 0);
 	char *random = pp_random(bytes > 0 ? (size_t)bytes : 24);
 	char *text;
@@ -335,7 +337,7 @@ static bool one_grant(const char *institution)
 	json_object *wanted = pp_setting(institution, "one_grant");
 
 	return wanted != NULL ? json_object_get_boolean(wanted)
-		: strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
+			      : strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
 }
 
 /* There may be several, from a time when the bank allowed it. */

@@ -73,8 +73,9 @@ static void add_newcomer(struct pp_wire *wire, int fd)
 
 bool pp_http_adopt(struct pp_wire *wire, int fd, int remote_port)
 {
-	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons((uint16_t)remote_port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in from = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)remote_port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	/* One that the server closed without having begun with it; its number is in use again. */
 	struct pp_wire *stale = take_newcomer(fd, NULL);
 
@@ -90,8 +91,8 @@ bool pp_http_adopt(struct pp_wire *wire, int fd, int remote_port)
 	return false;
 }
 
-static void connection_changed(void *ctx, struct MHD_Connection *connection, void **wire,
-	enum MHD_ConnectionNotificationCode how)
+static void connection_changed(
+	void *ctx, struct MHD_Connection *connection, void **wire, enum MHD_ConnectionNotificationCode how)
 {
 	const union MHD_ConnectionInfo *info;
 
@@ -154,7 +155,8 @@ static enum MHD_Result add_header(void *ctx, enum MHD_ValueKind kind, const char
 			*c = (char)(*c - 'A' + 'a');
 	}
 	before = pp_text(ctx, lower, NULL);
-	both = before == NULL ? pp_strdup(value != NULL ? value : "")
+	both = before == NULL
+		? pp_strdup(value != NULL ? value : "")
 		: pp_printf("%s%s%s", before, strcmp(lower, "cookie") == 0 ? "; " : ", ", value != NULL ? value : "");
 	json_object_object_add(ctx, lower, json_object_new_string(both));
 	free(both);
@@ -216,8 +218,8 @@ static void take_whole(struct call *call)
 	req->body_len = call->body.len - 1;
 	req->params = pp_form_parse(strcmp(req->method, "POST") == 0 ? req->body : req->query);
 	pp_ledger_whole(req);
-	req->act = pp_script_take(pp_endpoint_name(req->endpoint), pp_text(req->rec, "grant", NULL),
-		pp_text(req->rec, "token", NULL));
+	req->act = pp_script_take(
+		pp_endpoint_name(req->endpoint), pp_text(req->rec, "grant", NULL), pp_text(req->rec, "token", NULL));
 }
 
 static void visit_other(struct pp_request *req, struct pp_answer *answer)
@@ -230,8 +232,13 @@ static void visit_other(struct pp_request *req, struct pp_answer *answer)
 static void visit(struct pp_request *req, struct pp_answer *answer)
 {
 	static void (*const endpoints[])(struct pp_request *, struct pp_answer *) = { [PP_DISCOVERY] = pp_discovery,
-		[PP_JWKS] = pp_jwks, [PP_AUTH] = pp_authorize, [PP_PAGE] = pp_page, [PP_TOKEN] = pp_token,
-		[PP_REVOKE] = pp_revoke, [PP_API] = pp_accounts, [PP_OTHER] = visit_other };
+		[PP_JWKS] = pp_jwks,
+		[PP_AUTH] = pp_authorize,
+		[PP_PAGE] = pp_page,
+		[PP_TOKEN] = pp_token,
+		[PP_REVOKE] = pp_revoke,
+		[PP_API] = pp_accounts,
+		[PP_OTHER] = visit_other };
 
 	endpoints[req->endpoint](req, answer);
 }
@@ -356,12 +363,15 @@ static void add_headers(struct MHD_Response *response, json_object *headers)
 {
 	if (headers == NULL)
 		return;
-	json_object_object_foreach(headers, name, value) {
+	json_object_object_foreach(headers, name, value)
+	{
 		const size_t count = json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 1;
 		size_t i;
 
 		for (i = 0; i < count; i++) {
-			json_object *one = json_object_is_type(value, json_type_array) ? json_object_array_get_idx(value, i) : value;
+			json_object *one = json_object_is_type(value, json_type_array)
+				? json_object_array_get_idx(value, i)
+				: value;
 
 			(void)MHD_add_response_header(response, name, json_object_get_string(one));
 		}
@@ -425,7 +435,8 @@ static enum MHD_Result respond(struct call *call, struct MHD_Connection *connect
 	pp_unlock();
 	/* More is promised than comes. */
 	if (there)
-		queued = queue_answer(connection, &answer, strcmp(pp_text(req->act, "cut", ""), "after_body") == 0 ? FILLER : 0);
+		queued = queue_answer(
+			connection, &answer, strcmp(pp_text(req->act, "cut", ""), "after_body") == 0 ? FILLER : 0);
 	pp_answer_clear(&answer);
 	return queued;
 }
@@ -505,14 +516,12 @@ void pp_http_start(void)
 	raise_limit();
 	/* No log: TCP's options fail on a socketpair, and that does no harm. */
 	server = MHD_start_daemon(MHD_USE_NO_LISTEN_SOCKET | MHD_USE_THREAD_PER_CONNECTION
-		| MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL, handle, NULL,
-		MHD_OPTION_URI_LOG_CALLBACK, begin_call, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, decode_nothing, NULL,
-		MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL,
-		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, NULL,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADS_MAX,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-		MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_END);
+			| MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC,
+		0, NULL, NULL, handle, NULL, MHD_OPTION_URI_LOG_CALLBACK, begin_call, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, decode_nothing, NULL, MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL,
+		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)HEADS_MAX, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_THREAD_STACK_SIZE,
+		(size_t)STACK, MHD_OPTION_END);
 	if (server == NULL)
 		pp_die("the HTTP server doesn't start");
 }

@@ -55,7 +55,8 @@ static void need(bool done, const char *what)
 static EVP_PKEY *make_pkey(const char *alg)
 {
 	EVP_PKEY *pkey = alg[0] == 'R' || alg[0] == 'P' ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048)
-		: alg[1] == 'S' ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256") : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+		: alg[1] == 'S'                         ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256")
+							: EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 
 	need(pkey != NULL, "making a key");
 	return pkey;
@@ -286,8 +287,9 @@ static void sign(const char *alg, EVP_PKEY *pkey, const char *input, struct byte
 
 	need(ctx != NULL && EVP_DigestSignInit(ctx, &pctx, digest, NULL, pkey) == 1, "signing");
 	if (strcmp(alg, "PS256") == 0)
-		need(EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
-			EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, 32) == 1, "signing");
+		need(EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1
+				&& EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, 32) == 1,
+			"signing");
 	out->len = sizeof(out->data);
 	need(EVP_DigestSign(ctx, out->data, &out->len, (const unsigned char *)input, strlen(input)) == 1, "signing");
 	EVP_MD_CTX_free(ctx);
@@ -300,8 +302,9 @@ static void unpack_ecdsa(struct bytes *out)
 	ECDSA_SIG *parts = d2i_ECDSA_SIG(NULL, &at, (long)out->len);
 
 	need(parts != NULL, "signing");
-	need(BN_bn2binpad(ECDSA_SIG_get0_r(parts), out->data, 32) == 32 &&
-		BN_bn2binpad(ECDSA_SIG_get0_s(parts), out->data + 32, 32) == 32, "signing");
+	need(BN_bn2binpad(ECDSA_SIG_get0_r(parts), out->data, 32) == 32
+			&& BN_bn2binpad(ECDSA_SIG_get0_s(parts), out->data + 32, 32) == 32,
+		"signing");
 	out->len = 64;
 	ECDSA_SIG_free(parts);
 }
@@ -321,9 +324,11 @@ static void sign_hmac(EVP_PKEY *pkey, bool pem, const char *input, struct bytes 
 	unsigned len = 0;
 	long secret_len;
 
-	need(bio != NULL && (pem ? PEM_write_bio_PUBKEY(bio, pkey) : i2d_PUBKEY_bio(bio, pkey)) == 1, "writing a public key");
+	need(bio != NULL && (pem ? PEM_write_bio_PUBKEY(bio, pkey) : i2d_PUBKEY_bio(bio, pkey)) == 1,
+		"writing a public key");
 	secret_len = BIO_get_mem_data(bio, &secret);
-	need(HMAC(EVP_sha256(), secret, (int)secret_len, (const unsigned char *)input, strlen(input), out->data, &len) != NULL,
+	need(HMAC(EVP_sha256(), secret, (int)secret_len, (const unsigned char *)input, strlen(input), out->data, &len)
+			!= NULL,
 		"HMAC");
 	out->len = len;
 	BIO_free(bio);
@@ -350,7 +355,8 @@ static void mark(const struct key *key, const char *how, const char *input, stru
 
 static char *part_of(json_object *value)
 {
-	const char *text = json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_object_to_json_string_ext(
+		value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
 	return pp_base64url((const unsigned char *)text, strlen(text));
 }
@@ -396,6 +402,8 @@ char *pp_at_hash(const char *alg, const char *access_token)
 	unsigned len = 0;
 
 	need(EVP_Digest(access_token, strlen(access_token), digest, &len,
-		strcmp(alg, "EdDSA") == 0 ? EVP_sha512() : EVP_sha256(), NULL) == 1, "hashing");
+		     strcmp(alg, "EdDSA") == 0 ? EVP_sha512() : EVP_sha256(), NULL)
+			== 1,
+		"hashing");
 	return pp_base64url(digest, len / 2);
 }

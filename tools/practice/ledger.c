@@ -109,8 +109,7 @@ static void hand_out(struct table *table)
 	if (rows == NULL || table->restore == NULL)
 		return;
 	table->rows = NULL;
-	json_object_object_foreach(rows, key, value)
-		table->restore(key, value);
+	json_object_object_foreach(rows, key, value) table->restore(key, value);
 	json_object_put(rows);
 }
 
@@ -553,7 +552,8 @@ void pp_ledger_answer(struct pp_request *req, const struct pp_answer *answer)
 		add_flag(req->rec, "odd_dress", true);
 	if (pp_member(req->act, "cut") != NULL)
 		add_text(req->rec, "carried_whole",
-			cut_leaves(pp_member(req->act, "cut"), answer->body != NULL ? (int64_t)strlen(answer->body) : 0));
+			cut_leaves(
+				pp_member(req->act, "cut"), answer->body != NULL ? (int64_t)strlen(answer->body) : 0));
 	json_object_put(told);
 }
 

@@ -16,18 +16,17 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static const char usage[] =
-	"usage: practice [options]\n"
-	"A bank and its authorization server on loopback, for learning and for tests.\n"
-	"  --tls-cert FILE --tls-key FILE  PEM; without them it speaks plain http\n"
-	"  --port N          of the provider (any)\n"
-	"  --front-port N    the pages for browsers on a plain http port of their own (0: any),\n"
-	"                    so that no browser is asked to trust the certificate\n"
-	"  --control-port N  of the control and ledger server (any)\n"
-	"  --base-url URL    what the provider calls itself, when something stands before it\n"
-	"  --ledger FILE     keeps everything in FILE, and goes on from there after a restart\n"
-	"  --set JSON        settings (tools/practice/settings.c), as at the control port\n"
-	"  --stdin-ends      ends when stdin is closed\n";
+static const char usage[] = "usage: practice [options]\n"
+			    "A bank and its authorization server on loopback, for learning and for tests.\n"
+			    "  --tls-cert FILE --tls-key FILE  PEM; without them it speaks plain http\n"
+			    "  --port N          of the provider (any)\n"
+			    "  --front-port N    the pages for browsers on a plain http port of their own (0: any),\n"
+			    "                    so that no browser is asked to trust the certificate\n"
+			    "  --control-port N  of the control and ledger server (any)\n"
+			    "  --base-url URL    what the provider calls itself, when something stands before it\n"
+			    "  --ledger FILE     keeps everything in FILE, and goes on from there after a restart\n"
+			    "  --set JSON        settings (tools/practice/settings.c), as at the control port\n"
+			    "  --stdin-ends      ends when stdin is closed\n";
 
 struct options {
 	const char *cert;
@@ -110,14 +109,15 @@ static void open_doors(const struct options *options)
 	const int control = pp_control_start(options->control_port);
 	const int port = pp_listen(options->port, options->cert, options->key, &main_listener);
 	char *base = options->base != NULL ? pp_strdup(options->base) : pp_printf("%s://localhost:%d", scheme, port);
-	char *front = options->front_port < 0 ? pp_strdup(base) : pp_printf("http://localhost:%d",
-		pp_listen(options->front_port, NULL, NULL, &front_listener));
+	char *front = options->front_port < 0
+		? pp_strdup(base)
+		: pp_printf("http://localhost:%d", pp_listen(options->front_port, NULL, NULL, &front_listener));
 
 	pp_lock();
 	pp_set_urls(base, front);
 	pp_unlock();
-	printf("{\"port\":%d,\"issuer\":\"%s\",\"front\":\"%s\",\"control\":\"http://127.0.0.1:%d\"}\n", port, base, front,
-		control);
+	printf("{\"port\":%d,\"issuer\":\"%s\",\"front\":\"%s\",\"control\":\"http://127.0.0.1:%d\"}\n", port, base,
+		front, control);
 	fflush(stdout);
 	free(base);
 	free(front);

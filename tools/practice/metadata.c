@@ -66,5 +66,6 @@ void pp_jwks(struct pp_request *req, struct pp_answer *answer)
 	answer->json = json_object_new_object();
 	json_object_object_add(answer->json, "keys", pp_keys_published(pp_setting_flag(NULL, "jwks_without_kid")));
 	if (pp_setting(NULL, "jwks_max_age") != NULL)
-		pp_answer_header(answer, "cache-control", "max-age=%lld", (long long)pp_setting_number(NULL, "jwks_max_age"));
+		pp_answer_header(
+			answer, "cache-control", "max-age=%lld", (long long)pp_setting_number(NULL, "jwks_max_age"));
 }

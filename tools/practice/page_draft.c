@@ -74,34 +74,33 @@ json_object *pp_values(const char *name, ...)
 /* ---- the frame --------------------------------------------------------------------- */
 
 static const char provider_emblem[] = "<path d=\"M24 5 43 16v4H5v-4zM9 23h5v13H9zM21.5 23h5v13h-5zM34 23h5v13h-5z"
-	"M5 38h38v5H5z\"/>";
+				      "M5 38h38v5H5z\"/>";
 
 char *pp_emblem(const char *institution, const char *size)
 {
 	return pp_printf("<svg class=\"emblem\" viewBox=\"0 0 48 48\" width=\"%s\" height=\"%s\" fill=\"currentColor\" "
-		"aria-hidden=\"true\" focusable=\"false\">%s</svg>", size, size,
-		pp_text(pp_institution(institution), "emblem", provider_emblem));
+			 "aria-hidden=\"true\" focusable=\"false\">%s</svg>",
+		size, size, pp_text(pp_institution(institution), "emblem", provider_emblem));
 }
 
-static const char head[] =
-	"<!doctype html>\n"
-	"<html lang=\"en\">\n"
-	"<head>\n"
-	"<meta charset=\"utf-8\">\n"
-	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-	"<meta name=\"color-scheme\" content=\"light dark\">\n"
-	"<title>{window}</title>\n"
-	"<link rel=\"icon\" type=\"image/svg+xml\" href=\"/bank/icon/{name}.svg\">\n"
-	"<link rel=\"stylesheet\" href=\"/style.css\">\n"
-	"</head>\n"
-	"<body class=\"{shape} bank-{name}\">\n"
-	"<header class=\"brand\">\n"
-	"<p class=\"sign\"><span class=\"logo\">{=emblem}</span><span class=\"name\">{bank}</span></p>\n"
-	"<p class=\"motto\">{motto}</p>\n";
-static const char middle[] =
-	"<p class=\"practice\">Practice bank &ndash; nothing here is real</p>\n"
-	"</header>\n"
-	"<main>\n";
+static const char
+	head[] = "<!doctype html>\n"
+		 "<html lang=\"en\">\n"
+		 "<head>\n"
+		 "<meta charset=\"utf-8\">\n"
+		 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+		 "<meta name=\"color-scheme\" content=\"light dark\">\n"
+		 "<title>{window}</title>\n"
+		 "<link rel=\"icon\" type=\"image/svg+xml\" href=\"/bank/icon/{name}.svg\">\n"
+		 "<link rel=\"stylesheet\" href=\"/style.css\">\n"
+		 "</head>\n"
+		 "<body class=\"{shape} bank-{name}\">\n"
+		 "<header class=\"brand\">\n"
+		 "<p class=\"sign\"><span class=\"logo\">{=emblem}</span><span class=\"name\">{bank}</span></p>\n"
+		 "<p class=\"motto\">{motto}</p>\n";
+static const char middle[] = "<p class=\"practice\">Practice bank &ndash; nothing here is real</p>\n"
+			     "</header>\n"
+			     "<main>\n";
 static const char foot[] = "</main>\n</body>\n</html>\n";
 
 /* Where one is on the way to a link. */
@@ -114,7 +113,10 @@ static void add_steps(struct pp_draft *page, int step)
 		return;
 	pp_draft_add(page, "<ol class=\"steps\" aria-label=\"Steps\">\n");
 	for (i = 1; i <= 3; i++) {
-		pp_draft_add(page, i < step ? "<li class=\"done\">" : i == step ? "<li aria-current=\"step\">" : "<li>");
+		pp_draft_add(page,
+			i < step            ? "<li class=\"done\">"
+				: i == step ? "<li aria-current=\"step\">"
+					    : "<li>");
 		pp_draft_add(page, "<span>");
 		pp_draft_add(page, names[i - 1]);
 		pp_draft_add(page, "</span>");
@@ -141,12 +143,12 @@ void pp_page_answer(struct pp_answer *answer, int status, const struct pp_frame 
 {
 	json_object *institution = pp_institution(frame->institution);
 	const char *bank = institution != NULL || frame->step > 0 ? pp_institution_title(frame->institution)
-		: "Practice Provider";
+								  : "Practice Provider";
 	char *emblem = pp_emblem(frame->institution, "32");
 	char *window = pp_printf("%s \xe2\x80\x93 %s", frame->title, bank);
 	json_object *values = pp_values("window", window, "name", institution != NULL ? frame->institution : "none",
-		"shape", frame->wide ? "wide" : "split", "emblem", emblem, "bank", bank,
-		"motto", pp_text(institution, "motto", "A bank to practise on."), NULL);
+		"shape", frame->wide ? "wide" : "split", "emblem", emblem, "bank", bank, "motto",
+		pp_text(institution, "motto", "A bank to practise on."), NULL);
 	struct pp_draft page = { NULL, 0, 0 };
 
 	pp_draft_fill(&page, head, values);

@@ -17,12 +17,12 @@ static const char intro[] =
 	"<section><h2>Banks and their habits</h2>\n"
 	"{=off}"
 	"<ul class=\"banks\">\n";
-static const char bank[] =
-	"<li class=\"bank-{name}\"><h3 class=\"sign\"><span class=\"logo\">{=emblem}</span><span><b>{title}</b>"
-	"<small>{kind}, connector <code>{name}</code></small></span></h3>\n"
-	"<p class=\"about\">{about}</p>\n"
-	"<ul class=\"habits\" aria-label=\"Settings of {title}\">{=habits}</ul>\n"
-	"<a class=\"button quiet\" href=\"{href}\">Try it<span class=\"unseen\">: {title}</span></a></li>\n";
+static const char bank
+	[] = "<li class=\"bank-{name}\"><h3 class=\"sign\"><span class=\"logo\">{=emblem}</span><span><b>{title}</b>"
+	     "<small>{kind}, connector <code>{name}</code></small></span></h3>\n"
+	     "<p class=\"about\">{about}</p>\n"
+	     "<ul class=\"habits\" aria-label=\"Settings of {title}\">{=habits}</ul>\n"
+	     "<a class=\"button quiet\" href=\"{href}\">Try it<span class=\"unseen\">: {title}</span></a></li>\n";
 static const char ending[] =
 	"</ul></section>\n"
 	"<section><h2>Where an app finds what</h2>\n"
@@ -111,7 +111,8 @@ static char *try_url(const char *institution)
 	char *url;
 
 	if (json_object_is_type(clients, json_type_object)) {
-		json_object_object_foreach(clients, name, secret) {
+		json_object_object_foreach(clients, name, secret)
+		{
 			(void)secret;
 			client = name;
 			break;
@@ -119,7 +120,8 @@ static char *try_url(const char *institution)
 	}
 	client_coded = pp_form_encode(client);
 	url = pp_printf("/auth?client_id=%s&connector=%s&redirect_uri=%s&response_type=code&scope=openid+offline_access"
-		"&state=only-trying", client_coded, institution, back_coded);
+			"&state=only-trying",
+		client_coded, institution, back_coded);
 	free(client_coded);
 	free(back_coded);
 	free(back);
@@ -132,8 +134,8 @@ static void add_bank(struct pp_draft *main, const char *name, json_object *insti
 	char *habits = habits_of(institution);
 	char *href = try_url(name);
 	json_object *values = pp_values("name", name, "title", pp_text(institution, "title", name), "kind",
-		pp_text(institution, "kind", "bank"), "about", pp_text(institution, "about", ""), "emblem", emblem, "habits",
-		habits, "href", href, NULL);
+		pp_text(institution, "kind", "bank"), "about", pp_text(institution, "about", ""), "emblem", emblem,
+		"habits", habits, "href", href, NULL);
 
 	pp_draft_fill(main, bank, values);
 	json_object_put(values);
@@ -147,15 +149,16 @@ void pp_page_start(struct pp_request *req, struct pp_answer *answer)
 	const struct pp_frame frame = { NULL, "Start", 0, true };
 	char *issuer = pp_issuer();
 	json_object *values = pp_values("issuer", issuer, "base", pp_base_url(), "front", pp_front_url(), "off",
-		pp_setting_flag(NULL, "habits") ? NULL : "<p class=\"note\">Habits are switched off: all banks behave as the "
-		"general settings say. Start with <code>--set '{\"habits\":true}'</code>, or set it at the control port.</p>\n",
+		pp_setting_flag(NULL, "habits")
+			? NULL
+			: "<p class=\"note\">Habits are switched off: all banks behave as the "
+			  "general settings say. Start with <code>--set '{\"habits\":true}'</code>, or set it at the control port.</p>\n",
 		NULL);
 	struct pp_draft main = { NULL, 0, 0 };
 
 	(void)req;
 	pp_draft_fill(&main, intro, values);
-	json_object_object_foreach(pp_institutions(), name, institution)
-		add_bank(&main, name, institution);
+	json_object_object_foreach(pp_institutions(), name, institution) add_bank(&main, name, institution);
 	pp_draft_fill(&main, ending, values);
 	json_object_put(values);
 	free(issuer);
@@ -168,7 +171,8 @@ static void add_param(struct pp_draft *main, const char *name, const char *text)
 {
 	json_object *values = pp_values("name", name, "text", text, NULL);
 
-	pp_draft_fill(main, "<tr><th scope=\"row\"><code>{name}</code></th><td><code>{text}</code></td></tr>\n", values);
+	pp_draft_fill(
+		main, "<tr><th scope=\"row\"><code>{name}</code></th><td><code>{text}</code></td></tr>\n", values);
 	json_object_put(values);
 }
 
@@ -177,7 +181,8 @@ void pp_page_back(struct pp_request *req, struct pp_answer *answer)
 	const struct pp_frame frame = { NULL, "Back at the app", 0, true };
 	struct pp_draft main = { NULL, 0, 0 };
 
-	pp_draft_add(&main, "<div class=\"text\"><h1>Here the app would take over</h1>\n<p class=\"lead\">The bank sent your "
+	pp_draft_add(&main,
+		"<div class=\"text\"><h1>Here the app would take over</h1>\n<p class=\"lead\">The bank sent your "
 		"browser back, and with it this for the app:</p>\n<table class=\"plain\">\n");
 	if (req->params == NULL || json_object_object_length(req->params) == 0)
 		pp_draft_add(&main, "<tr><td>nothing</td></tr>\n");
@@ -185,6 +190,7 @@ void pp_page_back(struct pp_request *req, struct pp_answer *answer)
 		json_object_object_foreach(req->params, name, value)
 			add_param(&main, name, json_object_get_string(value));
 	}
-	pp_draft_add(&main, "</table>\n<p class=\"acts\"><a class=\"button main\" href=\"/\">To the banks</a></p></div>\n");
+	pp_draft_add(
+		&main, "</table>\n<p class=\"acts\"><a class=\"button main\" href=\"/\">To the banks</a></p></div>\n");
 	pp_page_answer(answer, 200, &frame, &main);
 }

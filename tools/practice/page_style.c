@@ -161,9 +161,10 @@ char *pp_style(void)
 
 	pp_draft_add(&style, colours);
 	pp_draft_add(&style, rules);
-	json_object_object_foreach(pp_institutions(), name, institution) {
-		char *rule = pp_printf(".bank-%s { --tint: %s; --glow: %s; }\n", name, pp_text(institution, "tint", "#333"),
-			pp_text(institution, "glow", "#ccc"));
+	json_object_object_foreach(pp_institutions(), name, institution)
+	{
+		char *rule = pp_printf(".bank-%s { --tint: %s; --glow: %s; }\n", name,
+			pp_text(institution, "tint", "#333"), pp_text(institution, "glow", "#ccc"));
 
 		pp_draft_add(&style, rule);
 		free(rule);

@@ -26,14 +26,14 @@ struct visit {
 	char *institution;   /* NULL: the network has none */
 	json_object *params; /* of the authorization request */
 	int64_t ends;
-	char *tried;         /* the login that came with a wrong password; NULL */
-	char *login;         /* NULL: not signed in */
+	char *tried; /* the login that came with a wrong password; NULL */
+	char *login; /* NULL: not signed in */
 	char *subject;
-	bool answered;       /* the question */
+	bool answered;         /* the question */
 	json_object *accounts; /* ids; NULL: not chosen */
-	const char *alert;   /* shown once: what was wrong with the last form; NULL */
-	bool over;           /* allowed or denied … */
-	int64_t over_at;     /* … then, with this answer */
+	const char *alert;     /* shown once: what was wrong with the last form; NULL */
+	bool over;             /* allowed or denied … */
+	int64_t over_at;       /* … then, with this answer */
 	struct pp_answer last;
 	struct visit *next;
 };
@@ -121,7 +121,8 @@ static bool has_cookie(const struct visit *visit, const struct pp_request *req)
 
 	while (at != NULL && *at != '\0') {
 		at += strspn(at, "; ");
-		if (strncmp(at, "visit=", 6) == 0 && strncmp(at + 6, visit->cookie, len) == 0 && strcspn(at + 6, "; ") == len)
+		if (strncmp(at, "visit=", 6) == 0 && strncmp(at + 6, visit->cookie, len) == 0
+			&& strcspn(at + 6, "; ") == len)
 			return true;
 		at += strcspn(at, ";");
 	}
@@ -145,8 +146,8 @@ static enum step open_step(const struct visit *visit)
 
 /* ---- showing ------------------------------------------------------------------------- */
 
-static void answer_step(struct pp_answer *answer, const struct visit *visit, const char *title, int step,
-	struct pp_draft *main)
+static void answer_step(
+	struct pp_answer *answer, const struct visit *visit, const char *title, int step, struct pp_draft *main)
 {
 	const struct pp_frame frame = { visit->institution, title, step, false };
 
@@ -167,12 +168,13 @@ static char *app_host(const struct visit *visit)
 static json_object *visit_values(struct visit *visit)
 {
 	char *host = app_host(visit);
-	char *alert = visit->alert == NULL ? NULL
+	char *alert = visit->alert == NULL
+		? NULL
 		: pp_printf("<p class=\"alert\" id=\"alert\" role=\"alert\">%s</p>\n", visit->alert);
 	json_object *values = pp_values("id", visit->id, "bank", pp_institution_title(visit->institution), "app",
 		pp_text(visit->params, "client_id", "An app"), "host", host, "login",
-		visit->login != NULL ? visit->login : visit->tried, "alert", alert,
-		"invalid", visit->alert != NULL ? " aria-invalid=\"true\" aria-describedby=\"alert\"" : NULL, NULL);
+		visit->login != NULL ? visit->login : visit->tried, "alert", alert, "invalid",
+		visit->alert != NULL ? " aria-invalid=\"true\" aria-describedby=\"alert\"" : NULL, NULL);
 
 	visit->alert = NULL;
 	free(alert);
@@ -210,7 +212,8 @@ static char *customers(const struct visit *visit)
 	struct pp_draft list = { NULL, 0, 0 };
 
 	if (users != NULL) {
-		json_object_object_foreach(users, login, name) {
+		json_object_object_foreach(users, login, name)
+		{
 			json_object *values = pp_values("login", login, NULL);
 
 			(void)name;
@@ -234,16 +237,16 @@ static void show_login(struct visit *visit, struct pp_answer *answer)
 	answer_step(answer, visit, "Sign in", 1, &main);
 }
 
-static const char question_page[] =
-	"<h1>One question more</h1>\n"
-	"<p class=\"lead\">{bank} asks this when someone signs in from a new place. Any answer is right.</p>\n"
-	"{=alert}"
-	"<form method=\"post\" action=\"/bank/{id}/question\">\n"
-	"<div class=\"field\"><label for=\"answer\">{question}</label>\n"
-	"<input id=\"answer\" name=\"answer\" required maxlength=\"100\" autocomplete=\"off\"{=invalid}></div>\n"
-	"<div class=\"acts\"><button class=\"main\">Continue</button>\n"
-	"<button class=\"quiet\" formaction=\"/bank/{id}/abort\" formnovalidate>Cancel</button></div>\n"
-	"</form>\n";
+static const char question_page
+	[] = "<h1>One question more</h1>\n"
+	     "<p class=\"lead\">{bank} asks this when someone signs in from a new place. Any answer is right.</p>\n"
+	     "{=alert}"
+	     "<form method=\"post\" action=\"/bank/{id}/question\">\n"
+	     "<div class=\"field\"><label for=\"answer\">{question}</label>\n"
+	     "<input id=\"answer\" name=\"answer\" required maxlength=\"100\" autocomplete=\"off\"{=invalid}></div>\n"
+	     "<div class=\"acts\"><button class=\"main\">Continue</button>\n"
+	     "<button class=\"quiet\" formaction=\"/bank/{id}/abort\" formnovalidate>Cancel</button></div>\n"
+	     "</form>\n";
 
 static void show_question(struct visit *visit, struct pp_answer *answer)
 {
@@ -277,24 +280,22 @@ static bool contains(json_object *list, const char *text)
 	return false;
 }
 
-static const char accounts_head[] =
-	"<h1>Choose accounts</h1>\n"
-	"<p class=\"lead\">Which ones may <strong>{app}</strong> see?</p>\n"
-	"{=alert}"
-	"<form method=\"post\" action=\"/bank/{id}/accounts\">\n"
-	"<input type=\"hidden\" name=\"chosen\" value=\"1\">\n"
-	"<fieldset><legend>Accounts of {customer}</legend>\n"
-	"<ul class=\"rows\">\n";
-static const char accounts_row[] =
-	"<li><label><input type=\"checkbox\" name=\"account\" value=\"{account}\"{=checked}>"
-	"<span class=\"what\"><b>{product}</b><small>ending in {number}</small></span>"
-	"<span class=\"sum\">{money}</span></label></li>\n";
-static const char accounts_foot[] =
-	"</ul></fieldset>\n"
-	"<div class=\"acts\"><button class=\"main\">Continue</button>\n"
-	"<button class=\"quiet\" formaction=\"/bank/{id}/abort\">Cancel</button></div>\n"
-	"</form>\n"
-	"<p class=\"hint\">Signed in as {login}. <a href=\"/bank/{id}/login\">Use another login</a></p>\n";
+static const char accounts_head[] = "<h1>Choose accounts</h1>\n"
+				    "<p class=\"lead\">Which ones may <strong>{app}</strong> see?</p>\n"
+				    "{=alert}"
+				    "<form method=\"post\" action=\"/bank/{id}/accounts\">\n"
+				    "<input type=\"hidden\" name=\"chosen\" value=\"1\">\n"
+				    "<fieldset><legend>Accounts of {customer}</legend>\n"
+				    "<ul class=\"rows\">\n";
+static const char accounts_row[] = "<li><label><input type=\"checkbox\" name=\"account\" value=\"{account}\"{=checked}>"
+				   "<span class=\"what\"><b>{product}</b><small>ending in {number}</small></span>"
+				   "<span class=\"sum\">{money}</span></label></li>\n";
+static const char accounts_foot
+	[] = "</ul></fieldset>\n"
+	     "<div class=\"acts\"><button class=\"main\">Continue</button>\n"
+	     "<button class=\"quiet\" formaction=\"/bank/{id}/abort\">Cancel</button></div>\n"
+	     "</form>\n"
+	     "<p class=\"hint\">Signed in as {login}. <a href=\"/bank/{id}/login\">Use another login</a></p>\n";
 
 static void show_accounts(struct visit *visit, struct pp_answer *answer)
 {
@@ -321,21 +322,21 @@ static void show_accounts(struct visit *visit, struct pp_answer *answer)
 	answer_step(answer, visit, "Choose accounts", 2, &main);
 }
 
-static const char confirm_page[] =
-	"<h1>Allow access?</h1>\n"
-	"<p class=\"lead\"><strong>{app}</strong> will be able to read, but not to pay or change anything.</p>\n"
-	"{=alert}"
-	"<dl class=\"terms\">\n"
-	"<div><dt>Who</dt><dd>{app}, at {host}</dd></div>\n"
-	"<div><dt>Whose accounts</dt><dd>{customer}</dd></div>\n"
-	"<div><dt>Which accounts</dt><dd><ul>{=list}</ul></dd></div>\n"
-	"<div><dt>What</dt><dd>Your name, balances and transactions</dd></div>\n"
-	"<div><dt>How long</dt><dd>{term}</dd></div>\n"
-	"</dl>\n"
-	"<div class=\"acts\"><form method=\"post\" action=\"/bank/{id}/confirm\">"
-	"<input type=\"hidden\" name=\"seen\" value=\"{seen}\"><button class=\"main\">Allow</button></form>\n"
-	"<form method=\"post\" action=\"/bank/{id}/abort\"><button class=\"quiet\">Deny</button></form></div>\n"
-	"<p class=\"hint\"><a href=\"/bank/{id}/accounts\">Choose other accounts</a></p>\n";
+static const char confirm_page
+	[] = "<h1>Allow access?</h1>\n"
+	     "<p class=\"lead\"><strong>{app}</strong> will be able to read, but not to pay or change anything.</p>\n"
+	     "{=alert}"
+	     "<dl class=\"terms\">\n"
+	     "<div><dt>Who</dt><dd>{app}, at {host}</dd></div>\n"
+	     "<div><dt>Whose accounts</dt><dd>{customer}</dd></div>\n"
+	     "<div><dt>Which accounts</dt><dd><ul>{=list}</ul></dd></div>\n"
+	     "<div><dt>What</dt><dd>Your name, balances and transactions</dd></div>\n"
+	     "<div><dt>How long</dt><dd>{term}</dd></div>\n"
+	     "</dl>\n"
+	     "<div class=\"acts\"><form method=\"post\" action=\"/bank/{id}/confirm\">"
+	     "<input type=\"hidden\" name=\"seen\" value=\"{seen}\"><button class=\"main\">Allow</button></form>\n"
+	     "<form method=\"post\" action=\"/bank/{id}/abort\"><button class=\"quiet\">Deny</button></form></div>\n"
+	     "<p class=\"hint\"><a href=\"/bank/{id}/accounts\">Choose other accounts</a></p>\n";
 
 /* What this consent is about: a page that another tab made old is shown again, not obeyed. */
 static char *mark_of(const struct visit *visit)
@@ -378,8 +379,9 @@ static void show_confirm(struct visit *visit, struct pp_answer *answer)
 	add_text(values, "customer", customer);
 	add_text(values, "seen", seen);
 	add_text(values, "list", list);
-	add_text(values, "term", lasting ? "Until you or the app ends it, also while you are away"
-		: "This once, until its pass runs out");
+	add_text(values, "term",
+		lasting ? "Until you or the app ends it, also while you are away"
+			: "This once, until its pass runs out");
 	pp_draft_fill(&main, confirm_page, values);
 	free(customer);
 	free(seen);
@@ -465,7 +467,8 @@ static void take_login(struct visit *visit, const struct pp_request *req, struct
 	} else if (password != NULL && strcmp(password, "wrong") == 0) {
 		free(visit->tried);
 		visit->tried = login;
-		ask_again(visit, LOGIN, "Login and password don\xe2\x80\x99t fit. Try again with another password.", answer);
+		ask_again(visit, LOGIN, "Login and password don\xe2\x80\x99t fit. Try again with another password.",
+			answer);
 	} else {
 		sign_in(visit, login);
 		go_to(visit, asks_question(visit) ? QUESTION : ACCOUNTS, answer);
@@ -521,8 +524,8 @@ static void copy_answer(struct pp_answer *to, const struct pp_answer *from)
 	to->headers = pp_copy(from->headers);
 }
 
-static void finish(struct visit *visit, struct pp_request *req, const struct pp_decision *decision,
-	struct pp_answer *answer)
+static void finish(
+	struct visit *visit, struct pp_request *req, const struct pp_decision *decision, struct pp_answer *answer)
 {
 	visit->over = true;
 	visit->over_at = pp_now_ms();
@@ -600,8 +603,8 @@ static void visit_step(struct visit *visit, enum step step, struct pp_request *r
 /* The browser forgets the answer to the first click for that to the second. */
 static bool is_double_click(const struct visit *visit, enum step step, const struct pp_request *req)
 {
-	return visit->over && (step == CONFIRM || step == ABORT) && strcmp(req->method, "POST") == 0 &&
-		pp_now_ms() - visit->over_at < AGAIN_MS;
+	return visit->over && (step == CONFIRM || step == ABORT) && strcmp(req->method, "POST") == 0
+		&& pp_now_ms() - visit->over_at < AGAIN_MS;
 }
 
 /* at: what follows "/bank/" */
@@ -613,15 +616,18 @@ static void bank_page(struct pp_request *req, const char *at, struct pp_answer *
 
 	free(id);
 	if (visit == NULL)
-		pp_page_error(answer, 404, "This sign-in has ended", "It was open for more than 15 minutes, or the bank was "
+		pp_page_error(answer, 404, "This sign-in has ended",
+			"It was open for more than 15 minutes, or the bank was "
 			"started anew. Go back to the app that you came from, and begin again there.");
 	else if (!has_cookie(visit, req))
-		pp_page_error(answer, 403, "This sign-in belongs to another browser", "A sign-in goes on only where it began, "
+		pp_page_error(answer, 403, "This sign-in belongs to another browser",
+			"A sign-in goes on only where it began, "
 			"and needs cookies. Go back to the app, and begin again there in this browser.");
 	else if (is_double_click(visit, step, req))
 		copy_answer(answer, &visit->last);
 	else if (visit->over)
-		pp_page_error(answer, 410, "You have answered already", "This sign-in is over, and the app knows your answer. "
+		pp_page_error(answer, 410, "You have answered already",
+			"This sign-in is over, and the app knows your answer. "
 			"To change it, go back to the app.");
 	else if (step == STEPS)
 		pp_page_error(answer, 404, "There is no such page", "Go back to the app that you came from.");
@@ -636,7 +642,8 @@ static void icon(const char *file, struct pp_answer *answer)
 	char *emblem = pp_emblem(name, "36");
 
 	/* A nested svg element needs a place; everything else it brings along. */
-	answer->body = pp_printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 48 48\"><rect width=\"48\" "
+	answer->body = pp_printf(
+		"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 48 48\"><rect width=\"48\" "
 		"height=\"48\" rx=\"12\" fill=\"%s\"/><g color=\"#fff\" transform=\"translate(6 6)\">%s</g></svg>",
 		pp_text(institution, "tint", "#2d3a52"), emblem);
 	answer->status = 200;
@@ -664,7 +671,8 @@ void pp_page(struct pp_request *req, struct pp_answer *answer)
 	for (i = 0; i < 3 && strcmp(req->method, methods[i]) != 0; i++)
 		;
 	if (i == 3) {
-		pp_page_error(answer, 405, "This doesn\xe2\x80\x99t work here", "A page can be looked at, or its form sent.");
+		pp_page_error(
+			answer, 405, "This doesn\xe2\x80\x99t work here", "A page can be looked at, or its form sent.");
 		pp_answer_header(answer, "allow", "GET, HEAD, POST");
 	} else if (strcmp(req->path, "/") == 0) {
 		pp_page_start(req, answer);

@@ -84,9 +84,9 @@ bool pp_bank_transaction(const struct pp_account *account, int64_t day, struct p
 char *pp_bank_subject(const char *institution, const char *login);
 char *pp_bank_login(const char *subject);
 char *pp_bank_customer(const char *institution, const char *subject); /* a person's name */
-char *pp_bank_money(int64_t cents);  /* "$1,234.56", for people */
-char *pp_bank_amount(int64_t cents); /* "1234.56", for JSON */
-char *pp_bank_day(int64_t day);      /* "2026-11-25" */
+char *pp_bank_money(int64_t cents);                                   /* "$1,234.56", for people */
+char *pp_bank_amount(int64_t cents);                                  /* "1234.56", for JSON */
+char *pp_bank_day(int64_t day);                                       /* "2026-11-25" */
 int64_t pp_bank_today(void);
 
 #endif

@@ -58,7 +58,7 @@ void pp_unlock(void);
 /* Defaults, changed by `set` at the control port and by --set. Locked. */
 void pp_settings_init(void);
 bool pp_settings_change(json_object *from, char **why); /* false: *why says the unknown word; for free() */
-json_object *pp_settings_all(void); /* borrowed */
+json_object *pp_settings_all(void);                     /* borrowed */
 /* One setting as it holds for an institution: its own habits first. institution
  * may be NULL or unknown: the general ones. Borrowed; NULL for JSON null. */
 json_object *pp_setting(const char *institution, const char *name);
@@ -66,10 +66,10 @@ const char *pp_setting_text(const char *institution, const char *name); /* NULL 
 int64_t pp_setting_number(const char *institution, const char *name);
 bool pp_setting_flag(const char *institution, const char *name);
 bool pp_akoya_words(const char *institution); /* whose words its errors have */
-int64_t pp_now_ms(void); /* wall clock plus clock_offset_ms */
+int64_t pp_now_ms(void);                      /* wall clock plus clock_offset_ms */
 /* institutions.c: {name: {title, kind, about, tint, users {login: name}, habits {…}}}; borrowed. */
 json_object *pp_institutions(void);
-const char *pp_base_url(void); /* https://localhost:PORT, no slash at the end */
+const char *pp_base_url(void);  /* https://localhost:PORT, no slash at the end */
 const char *pp_front_url(void); /* the same, unless pages have a plain http port of their own */
 void pp_set_urls(const char *base, const char *front);
 char *pp_issuer(void); /* base + issuer_path */
@@ -87,7 +87,7 @@ struct pp_request {
 	const char *path;
 	const char *query; /* raw, "" if none */
 	enum pp_endpoint endpoint;
-	const char *body;  /* ended by NUL; "" if none */
+	const char *body; /* ended by NUL; "" if none */
 	size_t body_len;
 	json_object *params;  /* of the body for POST, else of the query */
 	json_object *headers; /* names in lower case -> text */
@@ -120,8 +120,8 @@ void pp_jwks(struct pp_request *req, struct pp_answer *answer);
 void pp_authorize(struct pp_request *req, struct pp_answer *answer); /* authorize.c */
 void pp_token(struct pp_request *req, struct pp_answer *answer);     /* token.c */
 void pp_revoke(struct pp_request *req, struct pp_answer *answer);
-void pp_page(struct pp_request *req, struct pp_answer *answer);      /* pages.c: sign-in, accounts, consent */
-void pp_accounts(struct pp_request *req, struct pp_answer *answer);  /* accounts.c: the data API and userinfo */
+void pp_page(struct pp_request *req, struct pp_answer *answer);     /* pages.c: sign-in, accounts, consent */
+void pp_accounts(struct pp_request *req, struct pp_answer *answer); /* accounts.c: the data API and userinfo */
 
 /* authorize.c, for pages.c too: what the browser takes back. error NULL: a new
  * code for `subject`, who consented to `accounts` (an array, or NULL: all). */
@@ -132,8 +132,8 @@ struct pp_decision {
 	const char *error_description;
 };
 /* params: of the authorization request. Fills a redirect or a form_post page. */
-void pp_authorize_finish(struct pp_request *req, json_object *params, const struct pp_decision *decision,
-	struct pp_answer *answer);
+void pp_authorize_finish(
+	struct pp_request *req, json_object *params, const struct pp_decision *decision, struct pp_answer *answer);
 /* Whether a list parted by spaces, as scopes are, has this word. */
 bool pp_has_word(const char *list, const char *word);
 /* True if client_id and redirect_uri are good; else fills the page that says so. */
@@ -151,15 +151,15 @@ struct pp_grant {
 	char *client;
 	char *connector;
 	char *scope;
-	char *nonce; /* NULL: none */
+	char *nonce;           /* NULL: none */
 	json_object *accounts; /* NULL: all */
-	int64_t auth_time; /* s */
+	int64_t auth_time;     /* s */
 	bool alive;
-	int64_t ended_at; /* ms; 0 */
-	char *ended_why;  /* NULL; "reuse", "revoked", "replaced", "killed", "expired" */
-	int64_t generation; /* of its tokens: +1 at each spend, also where nothing rotates */
+	int64_t ended_at;         /* ms; 0 */
+	char *ended_why;          /* NULL; "reuse", "revoked", "replaced", "killed", "expired" */
+	int64_t generation;       /* of its tokens: +1 at each spend, also where nothing rotates */
 	struct pp_token *current; /* its refresh token */
-	struct pp_grant *former; /* of the same user, client and bank; NULL once those before are over */
+	struct pp_grant *former;  /* of the same user, client and bank; NULL once those before are over */
 };
 
 enum pp_kind { PP_CODE, PP_REFRESH, PP_ACCESS, PP_ID };
@@ -168,16 +168,16 @@ enum pp_kind { PP_CODE, PP_REFRESH, PP_ACCESS, PP_ID };
 struct pp_token {
 	enum pp_kind kind;
 	char *text;
-	char *hash; /* SHA-256, hex: what the ledger shows */
+	char *hash;             /* SHA-256, hex: what the ledger shows */
 	struct pp_grant *grant; /* of a code: what it was exchanged for, or NULL */
-	int64_t generation;  /* of the grant when it was made */
-	int64_t issued_at;   /* ms */
-	int64_t ends_at;     /* ms; 0: never */
-	int64_t issued_by;   /* number of the request; -1 */
-	int64_t spent_at;    /* first spend, ms; 0: not */
+	int64_t generation;     /* of the grant when it was made */
+	int64_t issued_at;      /* ms */
+	int64_t ends_at;        /* ms; 0: never */
+	int64_t issued_by;      /* number of the request; -1 */
+	int64_t spent_at;       /* first spend, ms; 0: not */
 	int64_t spent_by;
-	int64_t used_at;     /* last use of a refresh token that was not rotated, ms; 0: none */
-	bool dead;           /* a bearer that kill_bearers refused */
+	int64_t used_at; /* last use of a refresh token that was not rotated, ms; 0: none */
+	bool dead;       /* a bearer that kill_bearers refused */
 	/* of a code */
 	char *client, *redirect_uri, *nonce, *scope, *challenge, *connector, *subject;
 	json_object *accounts;
@@ -204,8 +204,8 @@ void pp_token_write(const struct pp_token *token);
 
 /* ---- keys.c: signing keys and JWTs by hand. Locked. ------------------------------------ */
 
-void pp_keys_register(void); /* before pp_ledger_init */
-void pp_keys_init(void); /* RS256, PS256, ES256, EdDSA, unless the ledger's file brought them */
+void pp_keys_register(void);                /* before pp_ledger_init */
+void pp_keys_init(void);                    /* RS256, PS256, ES256, EdDSA, unless the ledger's file brought them */
 const char *const *pp_key_algorithms(void); /* ended by NULL */
 void pp_key_rotate(const char *alg, bool same_kid, bool keep_old);
 void pp_key_withdraw(const char *kid);
@@ -232,8 +232,8 @@ int pp_held(const char *name);
 
 /* What happens to the bytes of one answer; zero and -1 mean nothing. */
 struct pp_wire_fault {
-	int64_t cut_head;  /* after so many bytes of the whole answer, head included; -1 */
-	int64_t cut_body;  /* after so many bytes of the body; -1 */
+	int64_t cut_head;   /* after so many bytes of the whole answer, head included; -1 */
+	int64_t cut_body;   /* after so many bytes of the body; -1 */
 	int64_t stall_head; /* as the two above: the bytes stop there for stall_ms, then go on */
 	int64_t stall_body;
 	int64_t stall_ms;
@@ -243,7 +243,9 @@ struct pp_wire_fault {
 	bool half_close;    /* a cut ends our side only: close_notify and FIN, while we go on reading */
 	bool close_notify;  /* a cut says close_notify first, so TLS sees a whole end */
 };
+/* clang-format off */
 #define PP_WIRE_FAULT_NONE { -1, -1, -1, -1, 0, 0, 0, false, false, false }
+/* clang-format on */
 
 /* A listener on 127.0.0.1; port 0: any. cert NULL: plain http. Returns the port. */
 struct pp_listener;
@@ -276,11 +278,11 @@ void pp_ledger_whole(struct pp_request *req);
 /* After pp_script_shape: what the answer of a token request tells its client goes into rec. Locked. */
 void pp_ledger_answer(struct pp_request *req, const struct pp_answer *answer);
 void pp_ledger_write(json_object *rec); /* its newest version goes to the file. Locked. */
-void pp_ledger_reset(void); /* forgets requests and counts, not grants and tokens. Locked. */
-json_object *pp_ledger_json(void); /* GET /ledger; a new reference. Locked. */
+void pp_ledger_reset(void);             /* forgets requests and counts, not grants and tokens. Locked. */
+json_object *pp_ledger_json(void);      /* GET /ledger; a new reference. Locked. */
 int pp_ledger_count(const char *endpoint, const char *grant); /* whole requests. Locked. */
-int pp_ledger_arrivals(const char *token_hash); /* whole token requests. Locked. */
-const char *pp_ledger_body(int64_t n); /* NULL. Locked. */
+int pp_ledger_arrivals(const char *token_hash);               /* whole token requests. Locked. */
+const char *pp_ledger_body(int64_t n);                        /* NULL. Locked. */
 /* One line of the file: the newest of each table and key counts. Locked. Takes value. */
 void pp_journal_put(const char *table, const char *key, json_object *value);
 /* Who restores a table registers before pp_ledger_init. value is borrowed. */

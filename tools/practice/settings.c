@@ -9,38 +9,38 @@
 #include <time.h>
 
 /* json-c reads single quotes where it is not strict. */
-static const char defaults_text[] =
-	"{"
-	"'issuer_path': '',"      /* added to the issuer: '/' or '/tenant' */
-	"'pages': false,"         /* true: /auth shows sign-in, accounts and consent; false: it consents at once */
-	"'habits': false,"        /* true: each bank has its own manners (institutions.c) */
-	"'sub': null,"            /* default: sub-<login_hint or connector or 1>, or the login on the pages */
-	/* hydra: a spent token kills the grant. dex: it is refused with Dex's words, and a second consent of one
+static const char defaults_text
+	[] = "{"
+	     "'issuer_path': ''," /* added to the issuer: '/' or '/tenant' */
+	     "'pages': false,"    /* true: /auth shows sign-in, accounts and consent; false: it consents at once */
+	     "'habits': false,"   /* true: each bank has its own manners (institutions.c) */
+	     "'sub': null,"       /* default: sub-<login_hint or connector or 1>, or the login on the pages */
+	     /* hydra: a spent token kills the grant. dex: it is refused with Dex's words, and a second consent of one
 	 * user, client and bank ends the first grant. none: never rotated nor repeated. same: repeated, not rotated */
-	"'rotation': 'hydra',"
-	"'one_grant': null,"      /* one grant per user, client and bank; null: as the rotation has it */
-	"'words': null,"          /* of errors: 'akoya' or 'rfc'; null: akoya's where the rotation is dex */
-	"'reuse_window_ms': 0,"   /* a token spent so recently is accepted once more */
-	"'code_ttl': 300, 'access_ttl': 3600, 'id_token_ttl': 3600,"  /* seconds */
-	"'refresh_ttl': 0, 'refresh_idle_ttl': 0,"  /* seconds since issue and since last use; 0: no end */
-	"'access_token': true,"   /* in the answers */
-	"'id_token': 'always',"   /* 'first': not on refresh; 'never' */
-	"'refresh_nonce': false," /* repeat the nonce in refreshed id_tokens */
-	"'alg': 'RS256',"         /* PS256, ES256, EdDSA */
-	"'claims': {},"           /* merged into every id_token */
-	"'scope': null,"          /* granted instead of what was asked */
-	"'iss_parameter': false," /* RFC 9207 */
-	/* any, basic, basic_raw (not form-decoded), post, none */
-	"'auth': { 'authorization_code': 'any', 'refresh_token': 'any', 'revoke': 'any' },"
-	"'clients': { 'test-client': 'test-secret', 'public-client': null },"
-	"'redirect_uris': null,"  /* the registered ones; null: any */
-	"'burn_code_on_401': false,"
-	"'discovery': {},"        /* merged into the metadata, null deletes */
-	"'jwks_max_age': null,"   /* Cache-Control of /jwks, seconds */
-	"'jwks_without_kid': false,"
-	"'token_bytes': {},"      /* access, refresh, id: exact length (id: at most) */
-	"'clock_offset_ms': 0"
-	"}";
+	     "'rotation': 'hydra',"
+	     "'one_grant': null,"    /* one grant per user, client and bank; null: as the rotation has it */
+	     "'words': null,"        /* of errors: 'akoya' or 'rfc'; null: akoya's where the rotation is dex */
+	     "'reuse_window_ms': 0," /* a token spent so recently is accepted once more */
+	     "'code_ttl': 300, 'access_ttl': 3600, 'id_token_ttl': 3600," /* seconds */
+	     "'refresh_ttl': 0, 'refresh_idle_ttl': 0," /* seconds since issue and since last use; 0: no end */
+	     "'access_token': true,"                    /* in the answers */
+	     "'id_token': 'always',"                    /* 'first': not on refresh; 'never' */
+	     "'refresh_nonce': false,"                  /* repeat the nonce in refreshed id_tokens */
+	     "'alg': 'RS256',"                          /* PS256, ES256, EdDSA */
+	     "'claims': {},"                            /* merged into every id_token */
+	     "'scope': null,"                           /* granted instead of what was asked */
+	     "'iss_parameter': false,"                  /* RFC 9207 */
+	     /* any, basic, basic_raw (not form-decoded), post, none */
+	     "'auth': { 'authorization_code': 'any', 'refresh_token': 'any', 'revoke': 'any' },"
+	     "'clients': { 'test-client': 'test-secret', 'public-client': null },"
+	     "'redirect_uris': null," /* the registered ones; null: any */
+	     "'burn_code_on_401': false,"
+	     "'discovery': {},"      /* merged into the metadata, null deletes */
+	     "'jwks_max_age': null," /* Cache-Control of /jwks, seconds */
+	     "'jwks_without_kid': false,"
+	     "'token_bytes': {}," /* access, refresh, id: exact length (id: at most) */
+	     "'clock_offset_ms': 0"
+	     "}";
 
 static json_object *defaults;
 static json_object *settings;
@@ -84,22 +84,23 @@ bool pp_settings_change(json_object *from, char **why)
 		*why = pp_strdup("set: an object is wanted");
 		return false;
 	}
-	json_object_object_foreach(from, word, unused) {
+	json_object_object_foreach(from, word, unused)
+	{
 		(void)unused;
 		if (!json_object_object_get_ex(defaults, word, NULL)) {
 			*why = pp_printf("set: unknown word \"%s\"", word);
 			return false;
 		}
 	}
-	json_object_object_foreach(from, name, value)
-		change_one(name, value);
+	json_object_object_foreach(from, name, value) change_one(name, value);
 	return true;
 }
 
 json_object *pp_setting(const char *institution, const char *name)
 {
 	json_object *habits = institution != NULL && pp_flag(settings, "habits", false)
-		? pp_member(pp_member(pp_institutions(), institution), "habits") : NULL;
+		? pp_member(pp_member(pp_institutions(), institution), "habits")
+		: NULL;
 	json_object *value = NULL;
 
 	if (habits != NULL && json_object_object_get_ex(habits, name, &value))
@@ -130,7 +131,8 @@ bool pp_akoya_words(const char *institution)
 {
 	const char *words = pp_setting_text(institution, "words");
 
-	return words != NULL ? strcmp(words, "akoya") == 0 : strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
+	return words != NULL ? strcmp(words, "akoya") == 0
+			     : strcmp(pp_setting_text(institution, "rotation"), "dex") == 0;
 }
 
 int64_t pp_now_ms(void)

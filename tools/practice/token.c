@@ -158,8 +158,8 @@ static void put_text(json_object *json, const char *name, const char *text)
 	json_object_object_add(json, name, json_object_new_string(text));
 }
 
-static json_object *claims_of(const struct pp_grant *grant, const char *alg, const char *access, bool first,
-	json_object *how)
+static json_object *claims_of(
+	const struct pp_grant *grant, const char *alg, const char *access, bool first, json_object *how)
 {
 	const int64_t now = pp_now_ms() / 1000;
 	json_object *claims = json_object_new_object();
@@ -233,8 +233,8 @@ static int64_t end_of(const struct pp_grant *grant, const char *lifetime)
 	return pp_now_ms() + pp_setting_number(grant->connector, lifetime) * 1000;
 }
 
-static void token_answer(struct pp_request *req, struct pp_grant *grant, bool first, bool repeat,
-	struct pp_answer *answer)
+static void token_answer(
+	struct pp_request *req, struct pp_grant *grant, bool first, bool repeat, struct pp_answer *answer)
 {
 	const char *id_manner = pp_setting_text(grant->connector, "id_token");
 	const char *scope = pp_setting_text(grant->connector, "scope");
@@ -325,8 +325,14 @@ static void spend(struct pp_request *req, struct pp_token *token)
  * is dead from the start and stands in no book. */
 static void unspent_answer(struct pp_request *req, struct pp_token *code, struct pp_answer *answer)
 {
-	struct pp_grant nobody = { .n = -1, .subject = code->subject, .client = code->client, .connector = code->connector,
-		.scope = code->scope, .nonce = code->nonce, .auth_time = code->auth_time, .generation = 1 };
+	struct pp_grant nobody = { .n = -1,
+		.subject = code->subject,
+		.client = code->client,
+		.connector = code->connector,
+		.scope = code->scope,
+		.nonce = code->nonce,
+		.auth_time = code->auth_time,
+		.generation = 1 };
 	size_t i;
 
 	token_answer(req, &nobody, true, true, answer);
@@ -464,7 +470,9 @@ static const char *bank_of(struct pp_request *req)
 		const struct pp_token *token = text != NULL ? pp_token_find(text) : NULL;
 
 		if (token != NULL)
-			return token->kind == PP_CODE ? token->connector : token->grant != NULL ? token->grant->connector : NULL;
+			return token->kind == PP_CODE  ? token->connector
+				: token->grant != NULL ? token->grant->connector
+						       : NULL;
 	}
 	return NULL;
 }

@@ -217,7 +217,8 @@ int64_t pp_number(json_object *object, const char *name, int64_t fallback)
 	json_object *value = pp_member(object, name);
 
 	return json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double)
-		? json_object_get_int64(value) : fallback;
+		? json_object_get_int64(value)
+		: fallback;
 }
 
 bool pp_flag(json_object *object, const char *name, bool fallback)
@@ -231,7 +232,8 @@ void pp_merge(json_object *into, json_object *from)
 {
 	if (from == NULL)
 		return;
-	json_object_object_foreach(from, name, value) {
+	json_object_object_foreach(from, name, value)
+	{
 		if (value == NULL)
 			json_object_object_del(into, name);
 		else

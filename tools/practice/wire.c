@@ -24,7 +24,7 @@ enum { BACKLOG = 1024, STACK = 256 * 1024 };
 struct pp_listener {
 	struct pp_listener *next;
 	struct ssl_ctx_st *tls; /* NULL: plain http */
-	int fd;   /* while it is down it holds the port, and does not listen */
+	int fd;                 /* while it is down it holds the port, and does not listen */
 	int port;
 	bool up;
 	pthread_t accepts;
@@ -67,7 +67,8 @@ static bool check_words(const char *where, json_object *value, const char *const
 		*why = pp_printf("%s: an object is wanted", where);
 		return false;
 	}
-	json_object_object_foreach(value, name, member) {
+	json_object_object_foreach(value, name, member)
+	{
 		size_t i;
 
 		(void)member;
@@ -179,7 +180,8 @@ static bool take_order(const char *word, const char *path, struct order *out)
 	struct order *order;
 
 	for (at = &orders; (order = *at) != NULL; at = &order->next) {
-		if (strcmp(order->word, word) == 0 && (path == NULL || order->path == NULL || strcmp(order->path, path) == 0))
+		if (strcmp(order->word, word) == 0
+			&& (path == NULL || order->path == NULL || strcmp(order->path, path) == 0))
 			break;
 	}
 	if (order == NULL)
@@ -461,8 +463,9 @@ static void *accept_all(void *arg)
 /* A socket that has the port, and doesn't listen yet. */
 static int hold_port(int port)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in at = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = { htonl(INADDR_LOOPBACK) }
+	};
 	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	const int on = 1;
 

@@ -44,11 +44,11 @@ char *pp_request_path(const char *data, size_t len, bool *line_ended);
 struct pp_answer_bytes {
 	struct pp_wire_fault fault;
 	struct pp_bytes head;
-	int64_t start;    /* where it begins, after interim answers */
-	int64_t head_len; /* -1: not known yet */
-	int64_t body_len; /* -1: not known, it ends with the connection */
-	int64_t seen;     /* bytes that the server gave */
-	int64_t sent;     /* bytes that the client's socket took */
+	int64_t start;     /* where it begins, after interim answers */
+	int64_t head_len;  /* -1: not known yet */
+	int64_t body_len;  /* -1: not known, it ends with the connection */
+	int64_t seen;      /* bytes that the server gave */
+	int64_t sent;      /* bytes that the client's socket took */
 	int64_t resume_at; /* ms, monotonic: nothing leaves before */
 	bool stalled;
 };
@@ -68,8 +68,7 @@ struct ssl_ctx_st *pp_tls_context(const char *cert_file, const char *key_file);
 struct ssl_st *pp_tls_new(struct ssl_ctx_st *context);
 enum pp_tls { PP_TLS_GOES_ON, PP_TLS_BYE, PP_TLS_BROKEN };
 /* Takes what came from the client; adds what it said to `plain`, and to `out` what must be sent. */
-enum pp_tls pp_tls_read(struct ssl_st *ssl, const char *data, size_t len, struct pp_bytes *plain,
-	struct pp_bytes *out);
+enum pp_tls pp_tls_read(struct ssl_st *ssl, const char *data, size_t len, struct pp_bytes *plain, struct pp_bytes *out);
 bool pp_tls_write(struct ssl_st *ssl, const char *data, size_t len, struct pp_bytes *out);
 void pp_tls_bye(struct ssl_st *ssl, struct pp_bytes *out);
 void pp_tls_free(struct ssl_st *ssl);
@@ -98,7 +97,7 @@ struct pp_wire {
 	struct pp_wire_fault fault;
 	json_object *rec; /* of the request in progress, or of the last one; NULL */
 	/* Anyone's. */
-	atomic_bool gone; /* the client; set while pp_lock is held, together with what rec says of it */
+	atomic_bool gone;      /* the client; set while pp_lock is held, together with what rec says of it */
 	atomic_int references; /* the relay's and the server's */
 	int port;
 	int wake; /* eventfd */
@@ -108,11 +107,11 @@ struct pp_wire {
 	struct ssl_st *ssl; /* NULL: plain http */
 	enum pp_wire_state state;
 	struct pp_wire_end end; /* how LAST ends */
-	bool server_ended; /* it will send no more */
-	bool told_server;  /* that the client will send no more */
-	bool answered;     /* the last request was, wholly; false before the first */
-	int64_t quiet_until;  /* ms, monotonic: nothing is read or sent before */
-	int64_t linger_until; /* ms; 0: for ever */
+	bool server_ended;      /* it will send no more */
+	bool told_server;       /* that the client will send no more */
+	bool answered;          /* the last request was, wholly; false before the first */
+	int64_t quiet_until;    /* ms, monotonic: nothing is read or sent before */
+	int64_t linger_until;   /* ms; 0: for ever */
 	/* cut_tls: so many bytes at the client's socket; -1: without end */
 	int64_t limit_in, limit_out;
 	int64_t in, out;

@@ -209,7 +209,8 @@ void pp_answer_take(struct pp_answer_bytes *answer, const char *data, size_t len
 		answer->head.len = end; /* its fields only are looked at */
 		if (status < 100 || status >= 200) {
 			answer->head_len = (int64_t)end;
-			answer->body_len = head_only || status == 204 || status == 304 ? 0 : content_length(&answer->head);
+			answer->body_len = head_only || status == 204 || status == 304 ? 0
+										       : content_length(&answer->head);
 			return;
 		}
 		answer->start += (int64_t)end;

@@ -193,7 +193,8 @@ static void pass_requests(struct pp_wire *wire)
 			pp_bytes_add(&wire->to_server, wire->inbox.data, part);
 		pp_bytes_drop(&wire->inbox, part);
 		wire->cut_seen += (int64_t)part;
-		if (wire->cut_after >= 0 && (wire->cut_seen >= wire->cut_after || wire->request.at == PP_REQUEST_WHOLE)) {
+		if (wire->cut_after >= 0
+			&& (wire->cut_seen >= wire->cut_after || wire->request.at == PP_REQUEST_WHOLE)) {
 			end_ours(wire, (struct pp_wire_end){ .reset = wire->cut_reset });
 			return;
 		}
@@ -348,7 +349,8 @@ static void pass_answer(struct pp_wire *wire)
 static void count_left(struct pp_wire *wire, int64_t done)
 {
 	const int64_t left = wire->ssl == NULL && done < wire->leaving ? done
-		: wire->ssl == NULL || wire->to_client.len == 0 ? wire->leaving : 0;
+		: wire->ssl == NULL || wire->to_client.len == 0        ? wire->leaving
+								       : 0;
 
 	if (left > 0)
 		pp_answer_left(&wire->answer, left, pp_wire_now());
@@ -387,8 +389,8 @@ static bool is_quiet(const struct pp_wire *wire)
 
 static bool reads_client(const struct pp_wire *wire)
 {
-	return wire->state != PP_WIRE_OPEN || (!is_quiet(wire) && wire->inbox.len < INBOX_MAX
-		&& wire->to_server.len < INBOX_MAX);
+	return wire->state != PP_WIRE_OPEN
+		|| (!is_quiet(wire) && wire->inbox.len < INBOX_MAX && wire->to_server.len < INBOX_MAX);
 }
 
 static bool reads_server(const struct pp_wire *wire)

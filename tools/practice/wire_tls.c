@@ -71,8 +71,7 @@ static void collect(SSL *ssl, struct pp_bytes *out)
 		pp_bytes_add(out, part, (size_t)len);
 }
 
-enum pp_tls pp_tls_read(struct ssl_st *ssl, const char *data, size_t len, struct pp_bytes *plain,
-	struct pp_bytes *out)
+enum pp_tls pp_tls_read(struct ssl_st *ssl, const char *data, size_t len, struct pp_bytes *plain, struct pp_bytes *out)
 {
 	enum pp_tls now = PP_TLS_GOES_ON;
 	char part[4096];
