@@ -234,8 +234,10 @@ static void an_invalid_request_that_comes_back_is_told_and_stores_nothing(void *
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 	expect_flow_failed(host, flow, sent_back(flow->url, "response_type=code", "response_type=token"),
 		"invalid_request", words);
-	/* As the documents print it; and as much of it as fits into an error. */
-	memset(longest, 'w', 2000);
+	/* As the documents print it; and as much of it as fits into an error. A word of 24
+	 * letters would be taken for a token. */
+	for (size_t i = 0; i < 2000; i++)
+		longest[i] = i % 10 == 9 ? '+' : 'w';
 	longest[2000] = '\0';
 	expect_status(th_begin(host, "ana", "mikomo", flow, &err), ACCTLINK_OK, &err);
 	expect_flow_failed(host, flow,

@@ -23,7 +23,8 @@ tables=$(sed -n '/^## The cases/,/^## What/p' "$doc")
 rows=$(sed -n 's/^| .* | `\([a-z0-9_]*\)` |$/\1/p' <<<"$tables")
 lines=$(grep '^|' <<<"$tables" | grep -cv -e '^|-' -e '| test |$' || :)
 numbers=$(sed -n 's/^| \([0-9]*\) | .* | .* | `[a-z0-9_]*` |$/\1/p' <<<"$tables")
-tests=$(sed -n 's/^\t\t[a-z_]*test[a-z_]*(\([a-z0-9_]*\)[,)].*/\1/p' "$here"/test_*.c)
+tests=$(grep -hv "^#" "$here"/test_*.c | tr -s '\n\t ' ' ' | grep -oE '[a-z_]*test[a-z_]*\( ?[a-z0-9_]+[,)]' |
+	sed -E 's/.*\( ?//; s/[,)]$//')
 
 printf '1..5\n'
 missing=$(comm -23 <(sort -u <<<"$rows") <(sort -u <<<"$tests"))
