@@ -279,7 +279,7 @@ check() {
 	for name in "${suites[@]}"; do
 		case $name in
 		browser) packages+=(chromium fonts-dejavu-core) ;;
-		citizen) packages+=(mandoc curl libjansson-dev clang-format clang-tidy cppcheck shellcheck) ;;
+		citizen) packages+=(mandoc curl libjansson-dev zlib1g-dev clang-format clang-tidy cppcheck shellcheck) ;;
 		cli) packages+=(curl jq) ;;
 		conformance) packages+=(nghttp2-proxy) ;;
 		esac
