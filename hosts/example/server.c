@@ -259,7 +259,8 @@ static char *read_file(const char *path)
 
 	do {
 		got = file != NULL ? fread(part, 1, sizeof(part), file) : 0;
-		ex_add(&text, "%.*s", (int)got, part);
+		if (got > 0)
+			ex_add(&text, "%.*s", (int)got, part);
 	} while (got == sizeof(part));
 	if (file == NULL || ferror(file) || text.text == NULL) {
 		fprintf(stderr, "example: can't read %s: %s\n", path, file == NULL ? strerror(errno) : "no text in it");
