@@ -45,7 +45,8 @@ tidy() { # checks to add or to leave out, file or folder …
 		printf '%q ' "${flags[@]}" -include tests/citizen/analyzer.h
 	} >"$scratch/tidy"
 	sources "$@" | xargs -d '\n' -n 4 -P "$(nproc)" bash "$scratch/tidy" >"$scratch/tidy.log" 2>&1 || status=1
-	[ $status -eq 0 ] || grep -vE '^[0-9]+ warnings? (generated|treated)|^Suppressed |^Use -' "$scratch/tidy.log" | head -n 100
+	[ $status -eq 0 ] || grep -vE '^([0-9]+ warnings? (generated|treated)|Suppressed |Use -|\[[0-9]+/[0-9]+\] Processing)' \
+		"$scratch/tidy.log" | head -n 100
 	return $status
 }
 
@@ -84,9 +85,10 @@ clang_tidy_has_nothing_to_say_of_acctlinkctl() {
 	tidy $program tools/acctlinkctl
 }
 
-# A switch over many faults has branches that happen to be alike.
+# A switch over many faults has branches that happen to be alike, and a wire's descriptor is
+# -1 in states that version 19 can't tell from the others.
 clang_tidy_has_nothing_to_say_of_the_other_tools_and_hosts() {
-	tidy $program,-bugprone-branch-clone tools/practice tools/judge hosts
+	tidy $program,-bugprone-branch-clone,-clang-analyzer-unix.StdCLibraryFunctions tools/practice tools/judge hosts
 }
 
 # The analyzer doesn't know that cmocka's assertions end a test, and each of them counts as

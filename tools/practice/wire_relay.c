@@ -148,7 +148,6 @@ static void finish(struct pp_wire *wire)
 		close_client(wire);
 		return;
 	}
-	/* NOLINTNEXTLINE(clang-analyzer-unix.StdCLibraryFunctions): the client is there until the wire ends */
 	shutdown(wire->client, SHUT_WR);
 	wire->state = PP_WIRE_LINGER;
 	wire->linger_until = wire->end.half_close ? 0 : pp_wire_now() + LINGER_MS;
