@@ -27,6 +27,7 @@ struct acctlink {
 	acctlink_hooks hooks; /* constant, as the next four */
 	struct al_log log;
 	struct al_clock clock;
+	bool leaves_queue; /* before the first call only */
 	struct al_store *store;
 	struct al_vault *vault;
 	atomic_uchar *mark;                 /* on a page that fork wipes; set at first use */

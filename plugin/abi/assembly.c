@@ -113,6 +113,7 @@ static al_rc make_rooms(
 		.poll_interval_ms = config->poll_interval_ms,
 		.revocation_lifetime_ms = config->revocation_lifetime_ms,
 		.audit_lifetime_ms = config->audit_lifetime_ms,
+		.leaves_queue = handle->leaves_queue,
 		.held_bearers = config->held_bearers };
 	struct al_flows_parts flows = { .shared = parts };
 	al_rc rc = al_links_new(&parts, &runtime->links, err);

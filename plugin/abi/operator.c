@@ -7,6 +7,11 @@
 
 #include "abi/abi_int.h"
 
+void al_operator_leave_queue(struct acctlink *handle)
+{
+	handle->leaves_queue = true;
+}
+
 struct al_config *al_operator_config(struct acctlink *handle)
 {
 	return al_handle_config(handle);

@@ -9,6 +9,9 @@
 #include "config/config.h"
 #include "link/link.h"
 
+/* Before the first call: this process takes up no revocations of the queue, so that
+ * looking sends nothing. */
+void al_operator_leave_queue(struct acctlink *handle);
 /* The config in force, counted: al_config_free it. */
 struct al_config *al_operator_config(struct acctlink *handle);
 al_rc al_operator_list(

@@ -32,6 +32,7 @@ struct al_links_parts {
 	int64_t revocation_lifetime_ms;
 	int64_t audit_lifetime_ms; /* 0: audit rows are kept for ever */
 	unsigned held_bearers;
+	bool leaves_queue; /* takes up no revocation that another process left: for a tool */
 };
 al_rc al_links_new(const struct al_links_parts *parts, struct al_links **out, acctlink_error *err) AL_MUST_USE;
 /* After the pool has drained. */

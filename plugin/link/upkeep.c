@@ -99,7 +99,7 @@ static void do_turn(struct upkeep *upkeep)
 	acctlink_error err = { 0 };
 	al_rc rc = follow_changes(upkeep, &err);
 
-	if (rc == ACCTLINK_OK)
+	if (rc == ACCTLINK_OK && !upkeep->links->parts.leaves_queue)
 		rc = take_revocations(upkeep, &err);
 	if (rc == ACCTLINK_OK)
 		rc = sweep(upkeep, &err);

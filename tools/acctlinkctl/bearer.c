@@ -36,6 +36,7 @@ static bool get(struct ctl *ctl, const acctlink_bearer_args *args, struct bearer
 	size_t wanted = 8192;
 	int tries;
 
+	ctl_hold_signals();
 	bearer->info = (acctlink_bearer_info)ACCTLINK_BEARER_INFO_INIT;
 	for (tries = 0; tries < TRIES && status == ACCTLINK_BUFFER_TOO_SMALL; tries++) {
 		wipe(bearer);
@@ -120,9 +121,10 @@ static void explain(struct ctl *ctl, const acctlink_ref *link)
 	args.deadline_ms = ctl_deadline_ms(ctl);
 	if (!ctl_check(ctl, acctlink_inspect(ctl->handle, &args, &row, &ctl->err)))
 		return;
-	ctl->err.status = row.state == ACCTLINK_STATE_RELINK_REQUIRED ? ACCTLINK_RELINK_REQUIRED
-		: row.reason == ACCTLINK_REASON_CLIENT_REFUSED        ? ACCTLINK_CLIENT_REFUSED
-								      : ACCTLINK_PROVIDER_DOWN;
+	ctl->err.status = row.state == ACCTLINK_STATE_RELINK_REQUIRED || row.reason == ACCTLINK_REASON_NO_REFRESH_TOKEN
+		? ACCTLINK_RELINK_REQUIRED
+		: row.reason == ACCTLINK_REASON_CLIENT_REFUSED ? ACCTLINK_CLIENT_REFUSED
+							       : ACCTLINK_PROVIDER_DOWN;
 	ctl->err.http_status = row.last_http_status;
 	if (row.claim == ACCTLINK_CLAIM_UNKNOWN)
 		ctl_fail(ctl, CTL_LATER,
@@ -131,6 +133,8 @@ static void explain(struct ctl *ctl, const acctlink_ref *link)
 	else if (row.failures > 0)
 		ctl_fail(ctl, ctl_exit_of(ctl->err.status),
 			"the refresh failed (%s); the bearer is good and is served on", row.last_error);
+	else if (ctl->err.status == ACCTLINK_RELINK_REQUIRED)
+		ctl_fail(ctl, CTL_USER, "there is no refresh token any more; the bearer is served until it ends");
 	else
 		ctl_fail(ctl, CTL_LATER,
 			"nothing was sent: the provider is paused or closed for now, another refresh is under way, "

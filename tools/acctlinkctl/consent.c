@@ -216,8 +216,9 @@ static acctlink_str find_query(char *line)
 	line += strspn(line, " \t");
 	from = strchr(line, '?');
 	line[strcspn(line, "#")] = '\0';
-	from = from != NULL && from < line + strlen(line) ? from + 1 : line;
-	return ctl_str(strstr(from, "://") == NULL && strchr(from, '=') != NULL ? from : "");
+	if (from != NULL && from < line + strlen(line))
+		return ctl_str(strchr(from, '=') != NULL ? from + 1 : "");
+	return ctl_str(strstr(line, "://") == NULL && strchr(line, '=') != NULL ? line : "");
 }
 
 static acctlink_status paste(struct consent *consent, char *line)

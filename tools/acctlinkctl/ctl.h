@@ -63,6 +63,8 @@ struct ctl_command {
 /* ---- main.c -------------------------------------------------------------------- */
 /* True if acctlink_init succeeded; else the exit code and error are set. */
 bool ctl_open(struct ctl *ctl);
+/* From here on Ctrl-C and its kin wait for the end of the program. */
+void ctl_hold_signals(void);
 /* Sets the exit code by the status; true for OK. */
 bool ctl_check(struct ctl *ctl, acctlink_status status);
 void ctl_fail(struct ctl *ctl, int exit_code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

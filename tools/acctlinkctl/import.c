@@ -26,6 +26,7 @@ struct import {
 	int64_t imported;
 	int64_t existing;
 	int64_t failed;
+	bool stopped;        /* the error is set */
 	unsigned char *seen; /* SHA-256 of the tokens so far: one in two links would be spent twice */
 	size_t seen_count;
 	size_t seen_cap;
@@ -95,6 +96,13 @@ static bool is_first(struct import *import, const struct al_buf *token)
 	return true;
 }
 
+static void stop(struct import *import, al_rc rc, const acctlink_error *err)
+{
+	import->stopped = true;
+	import->ctl->err = *err;
+	import->ctl->exit_code = ctl_exit_of(rc);
+}
+
 /* ---- one line -------------------------------------------------------------------- */
 
 static acctlink_str member(json_object *object, const char *name)
@@ -161,20 +169,37 @@ static void import_object(struct import *import, json_object *object)
 			import->existing++;
 		else
 			problem(import, err.message);
+		/* What no other line could do better: the store, the key. */
+		if (rc != AL_CONFLICT && rc >= ACCTLINK_TIMED_OUT)
+			stop(import, rc, &err);
 	}
 	al_buf_clear(&link.refresh_token);
 }
 
-static void import_line(struct import *import, const char *line)
+/* One object and nothing behind it. */
+static json_object *parse(const char *line, size_t len)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	json_object *object = NULL;
+	size_t end;
 
-	if (tokener != NULL) {
-		json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-		object = json_tokener_parse_ex(tokener, line, (int)strlen(line) + 1);
-		json_tokener_free(tokener);
+	if (tokener == NULL)
+		return NULL;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	object = json_tokener_parse_ex(tokener, line, (int)len + 1); /* with the NUL, which ends it */
+	end = json_tokener_get_parse_end(tokener);
+	json_tokener_free(tokener);
+	if (object != NULL && end < len && line[end + strspn(line + end, " \t\r")] != '\0') {
+		json_object_put(object);
+		object = NULL;
 	}
+	return object;
+}
+
+static void import_line(struct import *import, const char *line, size_t len)
+{
+	json_object *object = memchr(line, '\0', len) == NULL ? parse(line, len) : NULL;
+
 	if (!json_object_is_type(object, json_type_object)) {
 		problem(import, "it is not one JSON object");
 	} else {
@@ -195,36 +220,54 @@ static void show_progress(const struct import *import, bool last)
 		(long long)import->failed);
 }
 
-/* getline may leave copies behind as it grows, so the room is taken at once. */
+/* getline may leave copies behind as it grows, so the room is taken at once. False:
+ * the end. *len is LINE_MAX_LEN for a line that is too long, whose rest is skipped. */
+static bool read_line(FILE *from, char *line, size_t *len)
+{
+	int byte = getc(from);
+
+	*len = 0;
+	if (byte == EOF)
+		return false;
+	for (; byte != EOF && byte != '\n'; byte = getc(from)) {
+		if (*len < LINE_MAX_LEN)
+			line[(*len)++] = (char)byte;
+	}
+	return true;
+}
+
+static void take_line(struct import *import, char *line, size_t len)
+{
+	import->line++;
+	if (len == LINE_MAX_LEN) {
+		problem(import, "it is longer than 2 MiB");
+		return;
+	}
+	line[len] = '\0';
+	if (len > 0 && strspn(line, " \t\r") < len)
+		import_line(import, line, len);
+}
+
 static bool import_lines(struct import *import, FILE *from)
 {
-	char *line = malloc(LINE_MAX_LEN);
-	bool good = line != NULL;
+	char *line = malloc(LINE_MAX_LEN + 1);
+	size_t len;
 
-	while (good && fgets(line, LINE_MAX_LEN, from) != NULL) {
-		const size_t len = strcspn(line, "\r\n");
-
-		import->line++;
-		if (line[len] == '\0' && len == LINE_MAX_LEN - 1) {
-			ctl_fail(import->ctl, CTL_USAGE, "line %lld is longer than %d bytes", (long long)import->line,
-				LINE_MAX_LEN - 1);
-			good = false;
-		} else if (line[strspn(line, " \t\r\n")] != '\0') {
-			line[len] = '\0';
-			import_line(import, line);
-		}
+	if (line == NULL) {
+		ctl_fail(import->ctl, CTL_FAULT, "out of memory");
+		return false;
+	}
+	while (!import->stopped && read_line(from, line, &len)) {
+		take_line(import, line, len);
 		show_progress(import, false);
 	}
-	if (line == NULL)
-		ctl_fail(import->ctl, CTL_FAULT, "out of memory");
-	else
-		explicit_bzero(line, LINE_MAX_LEN);
+	explicit_bzero(line, LINE_MAX_LEN + 1);
 	free(line);
-	if (good && ferror(from)) {
+	if (!import->stopped && ferror(from)) {
 		ctl_fail(import->ctl, CTL_USAGE, "the file can't be read: %s", strerror(errno));
-		good = false;
+		return false;
 	}
-	return good;
+	return !import->stopped;
 }
 
 /* NULL: the error is set. A file of refresh tokens that others can read is not taken. */

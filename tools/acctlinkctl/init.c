@@ -201,7 +201,7 @@ static acctlink_status read_to_end(struct init *init, bool one_line)
 	do {
 		got = read(STDIN_FILENO, part, sizeof(part));
 		good = got <= 0 || al_buf_put(text, part, (size_t)got);
-	} while (good && ((got > 0 && !one_line) || (got < 0 && errno == EINTR)));
+	} while (good && (got > 0 ? !one_line || text->data[text->len - 1] != '\n' : got < 0 && errno == EINTR));
 	al_wipe(part, sizeof(part));
 	if (got < 0)
 		return fail_file(init, "stdin", "read the secret");
@@ -512,8 +512,10 @@ void ctl_init(struct ctl *ctl, char **args, int count)
 	init->making.err = &ctl->err;
 	al_buf_init(&init->secret_text, SECRET_MAX + 2);
 	status = look(init);
-	if (status == ACCTLINK_OK)
+	if (status == ACCTLINK_OK) {
+		ctl_hold_signals();
 		status = make_all(init);
+	}
 	making_end(&init->making, status != ACCTLINK_OK);
 	if (ctl_check(ctl, status)) {
 		ctl_put_text(ctl->out, "config", init->config);

@@ -150,7 +150,7 @@ static void put_link(json_object *out, const acctlink_inspect_result *link)
 void ctl_show(struct ctl *ctl, char **args, int count)
 {
 	char subject[4096] = "";
-	char scope[4096] = "";
+	char scope[16384] = "";
 	acctlink_inspect_args inspect = ACCTLINK_INSPECT_ARGS_INIT;
 	acctlink_inspect_result link = ACCTLINK_INSPECT_RESULT_INIT;
 

@@ -4,10 +4,13 @@
 #include "ctl.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "abi/operator.h"
 
 /* Letters of the options that have a long name only. */
 enum {
@@ -150,7 +153,22 @@ bool ctl_open(struct ctl *ctl)
 	hooks.log = log_line;
 	args.hooks = &hooks;
 	args.config_path = ctl_str(ctl->config_path);
-	return ctl_check(ctl, acctlink_init(&args, &ctl->handle, &ctl->err));
+	if (!ctl_check(ctl, acctlink_init(&args, &ctl->handle, &ctl->err)))
+		return false;
+	al_operator_leave_queue(ctl->handle);
+	return true;
+}
+
+/* What was sent must be kept, and what is half made undone: until end(). */
+void ctl_hold_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 /* ---- the command line ---------------------------------------------------------------- */
@@ -273,11 +291,26 @@ static void run(struct ctl *ctl, int argc, char **argv)
 		command->run(ctl, argv + optind + 1, argc - optind - 1);
 }
 
+/* An answer that is still to come is waited for as long as its request may take. */
+static uint32_t longest_request_ms(struct ctl *ctl)
+{
+	struct al_config *config = al_operator_config(ctl->handle);
+	int64_t longest = config->shutdown_timeout_ms;
+	size_t i;
+
+	for (i = 0; i < config->provider_count; i++) {
+		if (longest < config->providers[i].request_timeout_ms + 5000)
+			longest = config->providers[i].request_timeout_ms + 5000;
+	}
+	al_config_free(&config);
+	return (uint32_t)longest;
+}
+
 static void end(struct ctl *ctl)
 {
 	acctlink_error err = { 0 };
 
-	if (ctl->handle != NULL && acctlink_shutdown(ctl->handle, 0, &err) != ACCTLINK_OK)
+	if (ctl->handle != NULL && acctlink_shutdown(ctl->handle, longest_request_ms(ctl), &err) != ACCTLINK_OK)
 		fprintf(stderr, "acctlinkctl: %s\n", err.message);
 }
 
