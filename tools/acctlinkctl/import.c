@@ -170,7 +170,7 @@ static void import_object(struct import *import, json_object *object)
 		else
 			problem(import, err.message);
 		/* What no other line could do better: the store, the key. */
-		if (rc != AL_CONFLICT && rc >= ACCTLINK_TIMED_OUT)
+		if (rc >= ACCTLINK_TIMED_OUT)
 			stop(import, rc, &err);
 	}
 	al_buf_clear(&link.refresh_token);
