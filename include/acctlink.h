@@ -229,8 +229,9 @@ typedef struct acctlink_init_args {
  * opens no connection: that happens at first use, in the process that uses it.
  *
  * handle     set on success; the caller ends it with acctlink_shutdown.
- * Returns    OK; BAD_ARGUMENT; BAD_CONFIG, BAD_KEY, BAD_STORE; STORE_DOWN;
- *            NO_MEMORY, INTERNAL.
+ * Returns    OK; BAD_ARGUMENT; FORKED (this process was forked while a thread
+ *            was using a store: it can't use one); BAD_CONFIG, BAD_KEY,
+ *            BAD_STORE; STORE_DOWN; NO_MEMORY, INTERNAL.
  * Threads    any; several handles may live in one process. Blocks for local
  *            files only, never for the network.
  */

@@ -236,6 +236,15 @@ static enum al_step_result put_off(struct revocation *job, al_rc rc, const acctl
 	return fail(job, rc, err);
 }
 
+/* Nothing could be sent, so nothing is given up: the time begins anew. */
+static bool is_paused(struct revocation *job)
+{
+	bool paused = false;
+
+	return al_links_paused(job->links, al_buf_text(&job->record.row.provider), &paused, NULL) == ACCTLINK_OK
+		&& paused;
+}
+
 static enum al_step_result step_take(struct al_task *task)
 {
 	struct revocation *job = (struct revocation *)task;
@@ -260,6 +269,8 @@ static enum al_step_result step_take(struct al_task *task)
 		return close_queue(job, ACCTLINK_REVOCATION_NOTHING, 0, "nothing_to_revoke");
 	if (job->provider == NULL)
 		job->provider = provider_of(links, row);
+	if (now > row->revoke_until && is_paused(job))
+		row->revoke_until = al_add_ms(now, links->parts.revocation_lifetime_ms);
 	if (now > row->revoke_until)
 		return close_queue(
 			job, ACCTLINK_REVOCATION_REFUSED, ACCTLINK_EVENT_REVOCATION_GIVEN_UP, "revocation_given_up");

@@ -99,8 +99,12 @@ static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
 static void nap_ms(void)
 {
 	const struct timespec nap = { 0, 1000000 };
+	int before;
 
+	/* A host's fork must not become a point where its thread is cancelled. */
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	(void)nanosleep(&nap, NULL);
+	(void)pthread_setcancelstate(before, NULL);
 }
 
 static void before_fork(void)
@@ -137,13 +141,18 @@ static void watch_forks(void)
 /* Counted first and looked at then, as a fork does it the other way round. */
 static bool enter_sqlite(void)
 {
-	for (int i = 0; count_up(&inside_here); i++) {
-		if (atomic_load(&forking) == 0 || i == FORK_WAITS_MS)
+	for (int i = 0; i < FORK_WAITS_MS; i++) {
+		if (atomic_load(&forking) != 0) {
+			nap_ms();
+			continue;
+		}
+		if (!count_up(&inside_here))
+			return false;
+		if (atomic_load(&forking) == 0)
 			return true;
 		count_down(&inside_here);
-		nap_ms();
 	}
-	return false;
+	return count_up(&inside_here);
 }
 
 static al_rc fail_forked(const struct al_sqlite *s, acctlink_error *err)

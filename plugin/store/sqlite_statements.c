@@ -62,8 +62,11 @@ static const struct {
 		"DELETE FROM flow WHERE state_hash IN (SELECT state_hash FROM flow"
 		" WHERE user = ?2 AND phase = 0 ORDER BY created_at DESC, state_hash LIMIT -1 OFFSET ?3)" },
 	[AL_SQL_FORGET_FLOWS] = { NULL, "DELETE FROM flow WHERE user = ?1" },
-	/* The oldest only: the rest of the table is not looked through. */
-	[AL_SQL_AUDIT_NEEDED] = { NULL, "SELECT at < ?1 FROM audit ORDER BY seq LIMIT 1" },
+	/* The oldest only: the rest of the table is not looked through. One may be of a time when the
+	 * clock was ahead. */
+	[AL_SQL_AUDIT_NEEDED] = { NULL,
+		"SELECT EXISTS (SELECT 1 FROM (SELECT at FROM audit ORDER BY seq LIMIT 1000)"
+		" WHERE at < ?1)" },
 	[AL_SQL_SWEEP_AUDIT] = { NULL,
 		"DELETE FROM audit WHERE at < ?1"
 		" AND seq IN (SELECT seq FROM audit ORDER BY seq LIMIT 1000)" },
