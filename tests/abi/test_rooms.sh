@@ -5,6 +5,9 @@
 # each rule is broken once in a copy and must be noticed. Prints TAP.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 rooms='base config net store vault provider link flow abi'
 
@@ -292,17 +295,4 @@ banned_calls_are_noticed_wherever_they_stand
 names_in_comments_strings_and_longer_names_are_left_alone
 both_checks_fail_without_sources'
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	if output=$($test 2>&1); then
-		printf 'ok %d - %s\n' "$number" "$test"
-	else
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-	fi
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

@@ -5,6 +5,9 @@
 # built plugin must name the same functions. Prints TAP; a check without its input fails.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=${TH_BUILDDIR:-.}
 plugin=${ACCTLINK_PLUGIN:-$builddir/.libs/acctlink.so}
@@ -251,17 +254,4 @@ every_status_of_the_header_has_a_name
 every_function_of_the_header_has_a_comment_that_lists_its_statuses
 this_check_fails_when_its_input_is_missing'
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	if output=$($test 2>&1); then
-		printf 'ok %d - %s\n' "$number" "$test"
-	else
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-	fi
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

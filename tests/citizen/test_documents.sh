@@ -5,6 +5,9 @@
 # and programs that are spoken of exist. Says nothing about whether sentences are true.
 # shellcheck disable=SC2016 # the backquotes are those of Markdown
 set -uo pipefail
+
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
 export LC_ALL=C
 
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
@@ -237,20 +240,4 @@ every_test_that_the_threat_model_names_exists
 no_document_speaks_of_a_machine
 news_names_every_exported_function'
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	output=$($test 2>&1)
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$output" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

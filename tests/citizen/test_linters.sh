@@ -7,6 +7,9 @@
 # same. Prints TAP.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=$(cd -P -- "${TH_BUILDDIR:-.}" && pwd)
 cd "$srcdir" || exit 1
@@ -202,20 +205,4 @@ shellcheck_notices_a_bad_file'
 # Words choose some of them.
 [ $# -eq 0 ] || tests=$(grep -E "$(IFS='|' && echo "$*")" <<<"$tests")
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	output=$($test 2>&1)
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$output" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

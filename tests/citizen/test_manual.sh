@@ -5,6 +5,9 @@
 # are compiled, or loaded by the built plugin. Prints TAP; a check without its input fails.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=${TH_BUILDDIR:-.}
 plugin=${ACCTLINK_PLUGIN:-$builddir/.libs/acctlink.so}
@@ -458,20 +461,4 @@ this_check_fails_when_its_input_is_missing'
 # The last one runs this script again.
 [ -z "${TH_INNER:-}" ] || tests=$(sed '$d' <<<"$tests")
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	output=$($test 2>&1)
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$output" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

@@ -7,6 +7,9 @@
 # one test for each kind of host.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=${TH_BUILDDIR:-.}
 export ACCTLINK_PLUGIN=${ACCTLINK_PLUGIN:-$builddir/.libs/acctlink.so}
@@ -346,24 +349,16 @@ if ! compile -o "$scratch/driver" "$here/neighbour_driver.c" "$harness" \
 	exit 1
 fi
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
+# Each begins without settings; why it is skipped stands in $why.
+run_host() { # name
+	local ended
 	defines=
 	libraries=
 	why=
-	$test >"$scratch/output" 2>&1
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$why" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		[ -z "$why" ] || printf '# %s\n' "$why"
-		sed 's/^/# /' "$scratch/output"
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+	"$1"
+	ended=$?
+	[ -z "$why" ] || echo "$why"
+	return $ended
+}
+
+run_tests "$tests" run_host

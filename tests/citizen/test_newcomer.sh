@@ -7,6 +7,9 @@
 # start itself, runs with TH_FULL=1 only, in a copy of the source; else build/ is the tree
 # that is there. Prints how long each step took.
 set -uo pipefail
+
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
 export LC_ALL=C
 
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
@@ -248,24 +251,8 @@ no_step_takes_much_longer_than_the_document_says
 no_secret_was_shown
 nothing_is_left_running'
 
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
 times | while read -r number seconds; do
 	! has_word "$number" slow || in_full || continue
 	printf '# %5.1f s  %s\n' "$seconds" "$(cat "$scratch/blocks/$number.title")"
 done
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	output=$($test 2>&1)
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$output" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

@@ -5,6 +5,9 @@
 # the built program's --help. Prints TAP.
 set -u
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
+
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=${TH_BUILDDIR:-$srcdir/build}
 program=$builddir/tools/acctlinkctl/acctlinkctl
@@ -212,17 +215,4 @@ what_is_offered_can_be_run_as_it_stands
 nothing_is_said_on_stderr_and_no_option_of_the_shell_matters'
 
 [ -x "$program" ] || { echo "Bail out! $program is missing"; exit 1; }
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	if output=$($test 2>&1); then
-		printf 'ok %d - %s\n' "$number" "$test"
-	else
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-	fi
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests"

@@ -257,31 +257,5 @@ odd_characters_come_through_the_config
 init_works_where_it_stands'
 [ $# -eq 0 ] || tests=$(printf '%s\n' "$@")
 
-# In a shell of its own; a program that a failed test has left behind ends.
-run_test() { # function
-	local ended
-	link_pid=
-	"$1"
-	ended=$?
-	[ -z "$link_pid" ] || kill "$link_pid" 2>/dev/null
-	return $ended
-}
-
 bank_start
-printf '1..%d\n' "$(printf '%s\n' "$tests" | wc -l)"
-number=0
-failed=0
-for test in $tests; do
-	number=$((number + 1))
-	output=$(run_test "$test" 2>&1)
-	case $? in
-	0) printf 'ok %d - %s\n' "$number" "$test" ;;
-	77) printf 'ok %d - %s # SKIP %s\n' "$number" "$test" "$output" ;;
-	*)
-		failed=$((failed + 1))
-		printf 'not ok %d - %s\n' "$number" "$test"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		;;
-	esac
-done
-[ "$failed" -eq 0 ]
+run_tests "$tests" run_test

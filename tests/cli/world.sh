@@ -5,6 +5,8 @@
 # `ctl` leaves $code, $out and $err, and everything but a bearer's output is kept in
 # $scratch/said for the search for secrets.
 
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib/tap.sh"
 srcdir=${TH_SRCDIR:-$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)}
 builddir=$(cd -P -- "${TH_BUILDDIR:-$srcdir/build}" && pwd)
 program=$builddir/tools/acctlinkctl/acctlinkctl
@@ -23,6 +25,16 @@ exec </dev/null
 trap world_end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+# A program that a failed test has left behind ends with it.
+run_test() { # name
+	local ended
+	link_pid=
+	"$1"
+	ended=$?
+	[ -z "$link_pid" ] || kill "$link_pid" 2>/dev/null
+	return $ended
+}
 
 bail_out() {
 	printf 'Bail out! %s\n' "$1"

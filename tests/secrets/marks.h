@@ -323,4 +323,19 @@ static inline void marks_absent(const struct marks *marks, const char *where, co
 	marks_absent_bytes(marks, where, text, strlen(text));
 }
 
+/* The key that th_config_write has made in this folder. */
+static inline void marks_add_key(struct marks *marks, const char *dir)
+{
+	char *path = th_printf("%s/store.key", dir);
+	char *hex = th_read_file(path);
+	unsigned char key[32];
+	size_t i;
+
+	for (i = 0; i < sizeof(key); i++)
+		th_check(sscanf(hex + 2 * i, "%2hhx", &key[i]) == 1, "the key file %s", path);
+	marks_add_bytes(marks, "store key", key, sizeof(key));
+	free(hex);
+	free(path);
+}
+
 #endif

@@ -78,20 +78,6 @@ static char *folder_of(const char *path)
 	return th_printf("%.*s", (int)(strrchr(path, '/') - path), path);
 }
 
-static void mark_key(struct marks *marks, const char *dir)
-{
-	char *path = th_printf("%s/store.key", dir);
-	char *hex = th_read_file(path);
-	unsigned char key[32];
-	size_t i;
-
-	for (i = 0; i < sizeof(key); i++)
-		th_check(sscanf(hex + 2 * i, "%2hhx", &key[i]) == 1, "the key file %s", path);
-	marks_add_bytes(marks, "store key", key, sizeof(key));
-	free(hex);
-	free(path);
-}
-
 static size_t token_count(struct th_provider *provider)
 {
 	json_object *ledger = th_ledger(provider);
@@ -123,7 +109,7 @@ static struct world *world_with(struct th_provider *provider, const char *provid
 	config.client_secret = world->secret;
 	world->host = th_host_new(provider, &config);
 	world->dir = folder_of(world->host->config_path);
-	mark_key(world->marks, world->dir);
+	marks_add_key(world->marks, world->dir);
 	return world;
 }
 

@@ -224,20 +224,6 @@ static char *random_text(size_t len)
 	return text;
 }
 
-static void mark_key(struct marks *marks, const char *dir)
-{
-	char *path = th_printf("%s/store.key", dir);
-	char *hex = th_read_file(path);
-	unsigned char key[32];
-	size_t i;
-
-	for (i = 0; i < sizeof(key); i++)
-		th_check(sscanf(hex + 2 * i, "%2hhx", &key[i]) == 1, "the key file %s", path);
-	marks_add_bytes(marks, "store key", key, sizeof(key));
-	free(hex);
-	free(path);
-}
-
 static void start_host(struct world *world)
 {
 	int down[2];
@@ -317,7 +303,7 @@ static struct world *world_new(int how)
 	world->config = th_config_write(world->dir, world->provider, &config);
 	free(lines);
 	free(file);
-	mark_key(world->held, world->dir);
+	marks_add_key(world->held, world->dir);
 	start_host(world);
 	th_check(order(world, NULL, NULL, "I\t%s", world->config) == ACCTLINK_OK, "init");
 	return world;
