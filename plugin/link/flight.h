@@ -59,6 +59,8 @@ extern const struct al_step al_flight_steps[];
 /* flights.c */
 /* Takes over what callers ask for by now. */
 void al_flight_asked(struct al_flight *flight);
+/* A caller who asks for a refresh means the link with this id, or whichever there is. */
+bool al_flight_is_meant(struct al_flight *flight, const char *link_id);
 /* Ends the flight with a bearer or an error for all who wait, unless a caller
  * came meanwhile who asks for more than was decided with: then it looks again. */
 enum al_step_result al_flight_land(

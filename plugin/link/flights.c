@@ -151,6 +151,18 @@ void al_flight_asked(struct al_flight *flight)
 	(void)pthread_mutex_unlock(&flights->lock);
 }
 
+bool al_flight_is_meant(struct al_flight *flight, const char *link_id)
+{
+	struct al_flights *flights = flight->links->flights;
+	bool meant = false;
+
+	(void)pthread_mutex_lock(&flights->lock);
+	for (const struct al_bearer_call *call = flight->waiters; call != NULL && !meant; call = call->next)
+		meant = call->refresh && (call->link_id[0] == '\0' || strcmp(call->link_id, link_id) == 0);
+	(void)pthread_mutex_unlock(&flights->lock);
+	return meant;
+}
+
 /* ---- callers -------------------------------------------------------------------------------------- */
 
 static void release_call(struct al_call *base)

@@ -109,7 +109,7 @@ static enum al_step_result serve_or_fail(struct al_flight *flight, const acctlin
  * another one meanwhile has done what was asked for. */
 static bool insists(struct al_flight *flight)
 {
-	if (!flight->asked_refresh)
+	if (!flight->asked_refresh || !al_flight_is_meant(flight, flight->record.row.id))
 		return false;
 	if (flight->from_generation == 0)
 		flight->from_generation = flight->record.row.generation;
