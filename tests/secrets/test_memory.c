@@ -6,7 +6,8 @@
  * after acctlink_shutdown nothing at all is. Two copies are beyond our reach and
  * known: libconfig's of a secret that stands in the config itself, and libcurl's
  * of an Authorization header. Since 8.7 libcurl joins head and body of a request in
- * a buffer that it frees as it is: there nothing can be asked of it. One thread.
+ * a buffer that it frees as it is: there, what stands in a request is passed over,
+ * and the rest is held to the same. Used by one thread.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -439,6 +440,48 @@ static struct region *regions_of(pid_t pid)
 	return all;
 }
 
+/* The copies of marked secrets in a piece of memory, one after the other. */
+struct walk {
+	const struct marks *marks;
+	const unsigned char *data;
+	size_t len;
+	size_t at;
+	size_t last;
+	const char *name;
+};
+
+/* What libcurl's own request looks like just before a secret of it. */
+static bool is_sent_by_curl(const unsigned char *data, size_t at)
+{
+	static const char *const before[] = {
+		"token=", "code=", "client_secret=", "code_verifier=", "Authorization: Basic "
+	};
+	const size_t from = at < 64 ? 0 : at - 64;
+	bool found = false;
+	size_t i;
+
+	if (curl_version_info(CURLVERSION_NOW)->version_num < 0x080700)
+		return false;
+	for (i = 0; i < sizeof(before) / sizeof(before[0]); i++)
+		found = found || memmem(data + from, at - from, before[i], strlen(before[i])) != NULL;
+	return found;
+}
+
+/* All the parts of one copy are one find. */
+static bool next_copy(struct walk *walk, struct mark_found *found)
+{
+	while (walk->at < walk->len && marks_find(walk->marks, walk->data, walk->len, walk->at, found)) {
+		const bool another = walk->name != found->name || found->at > walk->last + MARK_PART;
+
+		walk->name = found->name;
+		walk->last = found->at;
+		walk->at = found->at + 1;
+		if (another && !is_sent_by_curl(walk->data, found->at))
+			return true;
+	}
+	return false;
+}
+
 struct finds {
 	size_t count;  /* copies that were found */
 	size_t dumped; /* of these, in regions that a core dump has */
@@ -468,22 +511,15 @@ static void search_region(const struct marks *marks, int mem, const struct regio
 {
 	const size_t size = r->end - r->start;
 	unsigned char *data = malloc(size);
+	struct walk walk = { .marks = marks, .data = data };
 	struct mark_found found;
-	const char *name = NULL;
-	size_t last = 0;
-	size_t at = 0;
 	ssize_t got;
 
 	th_check(data != NULL, "no memory for %zu bytes", size);
 	got = pread(mem, data, size, (off_t)r->start);
-	while (got > 0 && marks_find(marks, data, (size_t)got, at, &found)) {
-		/* One find for all the parts of one copy. */
-		if (name != found.name || found.at > last + MARK_PART)
-			note_find(finds, r, &found, data);
-		name = found.name;
-		last = found.at;
-		at = found.at + 1;
-	}
+	walk.len = got > 0 ? (size_t)got : 0;
+	while (next_copy(&walk, &found))
+		note_find(finds, r, &found, data);
 	free(data);
 }
 
@@ -510,16 +546,13 @@ static bool can_look(void)
 {
 	char *path = th_printf("/proc/%d/smaps", (int)getpid());
 	const bool can = access(path, R_OK) == 0 && access("/proc/self/mem", R_OK) == 0;
-	const bool joins = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080700;
 
 	free(path);
 	if (SANITIZED)
 		print_message("# skipped: a sanitizer keeps what is freed\n");
 	else if (!can)
 		print_message("# skipped: /proc tells nothing of memory here\n");
-	else if (joins)
-		print_message("# skipped: libcurl 8.7 and later leave requests in freed memory\n");
-	return can && !joins && !SANITIZED;
+	return can && !SANITIZED;
 }
 
 /* Nothing is left but copies of a kind that is known and in such a line. */
@@ -702,10 +735,11 @@ static void search_segment(const struct world *world, int fd, const ElfW(Phdr) *
 
 	th_check(data != NULL && pread(fd, data, len, (off_t)segment->p_offset) == (ssize_t)len,
 		"the core dump is short");
-	th_check(!marks_find(world->held, data, len, 0, &found), "the core dump holds the %s, %s", found.name,
-		found.form);
-	th_check(!marks_find(world->marks, data, len, 0, &found), "the core dump holds the %s, %s", found.name,
-		found.form);
+	for (size_t i = 0; i < 2; i++) {
+		struct walk walk = { .marks = i == 0 ? world->held : world->marks, .data = data, .len = len };
+
+		th_check(!next_copy(&walk, &found), "the core dump holds the %s, %s", found.name, found.form);
+	}
 	*alive = *alive || memmem(data, len, "the host's own words", 20) != NULL;
 	free(data);
 }
