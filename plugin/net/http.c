@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "net/net_int.h"
 
+#include <dlfcn.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -59,13 +60,23 @@ static pthread_once_t global_once = PTHREAD_ONCE_INIT;
 static CURLcode global_code;
 static bool global_openssl; /* as against GnuTLS, with which Debian builds a libcurl as well */
 
+/* One that a host has built in may have an OpenSSL of its own within, whose objects
+ * are not those that we know. */
+static bool is_shared_libcurl(void)
+{
+	Dl_info home;
+
+	return dladdr((const void *)(uintptr_t)curl_easy_init, &home) != 0 && strstr(home.dli_fname, "libcurl") != NULL;
+}
+
 /* Never undone: the host may use the same libcurl. */
 static void global_init(void)
 {
 	const curl_version_info_data *curl = curl_version_info(CURLVERSION_NOW);
 
 	global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
-	global_openssl = curl->ssl_version != NULL && strncmp(curl->ssl_version, "OpenSSL/3", 9) == 0;
+	global_openssl = curl->ssl_version != NULL && strncmp(curl->ssl_version, "OpenSSL/3", 9) == 0
+		&& is_shared_libcurl();
 }
 
 void al_http_result_clear(struct al_http_result *result)

@@ -38,7 +38,7 @@ static const struct {
 		" WHERE user = ?1 AND id > ?2 AND state <> 5 ORDER BY id LIMIT ?3" },
 	[AL_SQL_LIST(AL_QUERY_ALL)] = { &al_link_table,
 		"SELECT %n FROM link"
-		" WHERE id > ?1 AND state <> 5 ORDER BY id LIMIT ?2" },
+		" WHERE id > ?1 ORDER BY id LIMIT ?2" },
 	[AL_SQL_LIST(AL_QUERY_SUBJECT)] = { &al_link_table,
 		"SELECT %n FROM link"
 		" WHERE issuer = ?1 AND client = ?2 AND subject = ?3 AND state NOT IN (4, 5) ORDER BY id LIMIT ?4" },

@@ -160,7 +160,7 @@ struct al_link_visit {
 /* By user, id > after ("" from the start), in order of id, not UNLINKING. */
 al_rc al_store_list_user(struct al_store *store, const struct al_buf *user, const char *after,
 	const struct al_link_visit *visit, acctlink_error *err) AL_MUST_USE;
-/* Of all users: id > after, in order of id, not UNLINKING. */
+/* Of all users and in any state: id > after, in order of id. */
 al_rc al_store_list_all(
 	struct al_store *store, const char *after, const struct al_link_visit *visit, acctlink_error *err) AL_MUST_USE;
 /* Same issuer, client and subject, not UNLINKING and not SUPERSEDED. */

@@ -46,6 +46,8 @@ static int renew_provider(void **unused)
 
 #define host_test(f) cmocka_unit_test_setup(f, renew_provider)
 
+static char *told; /* the file that has what the tool said last */
+
 /* Runs the tool with these words, ended by NULL, and this as its stdin; its exit code. */
 static int tool(const struct th_host *host, const char *input, const char *const *words)
 {
@@ -53,6 +55,7 @@ static int tool(const struct th_host *host, const char *input, const char *const
 	char *program = th_printf("%s/tools/acctlinkctl/acctlinkctl", build != NULL ? build : ".");
 	char *dir = th_temp_dir();
 	char *in = th_printf("%s/in", dir);
+	char *out = th_printf("%s/out", dir);
 	const char *args[16] = { program, "-c", host->config_path };
 	size_t count = 3;
 	int status = 0;
@@ -66,7 +69,7 @@ static int tool(const struct th_host *host, const char *input, const char *const
 	th_check(pid >= 0, "fork");
 	if (pid == 0) {
 		const int from = open(in, O_RDONLY);
-		const int to = open("/dev/null", O_WRONLY);
+		const int to = open(out, O_WRONLY | O_CREAT, 0600);
 
 		if (from < 0 || to < 0 || dup2(from, 0) < 0 || dup2(to, 1) < 0)
 			_exit(126);
@@ -75,10 +78,17 @@ static int tool(const struct th_host *host, const char *input, const char *const
 	}
 	th_check(waitpid(pid, &status, 0) == pid && WIFEXITED(status), "the tool ended with status %x",
 		(unsigned)status);
+	free(told);
+	told = out;
 	free(in);
 	free(dir);
 	free(program);
 	return WEXITSTATUS(status);
+}
+
+static char *said(void)
+{
+	return th_read_file(told);
 }
 
 #define run_tool(host, input, ...) tool(host, input, (const char *const[]){ __VA_ARGS__, NULL })
@@ -264,6 +274,41 @@ static void a_bearer_that_is_taken_out_leaves_an_audit_row(void **unused)
 	th_host_free(&host);
 }
 
+/* A user's name may be any text. */
+static void names_do_not_steer_the_terminal(void **unused)
+{
+	struct th_host *host = th_host_new(provider, NULL);
+	char *text;
+
+	(void)unused;
+	th_must_link(host, provider, "a\xc2\x9b[2Jb\xe2\x80\xae", NULL, NULL);
+	expect("list", run_tool(host, "", "list"), 0);
+	text = said();
+	th_check(strstr(text, "a?[2Jb?") != NULL && strstr(text, "\xc2\x9b") == NULL, "list says: %s", text);
+	free(text);
+	th_host_free(&host);
+}
+
+static void links_that_are_being_unlinked_are_told_to_who_asks(void **unused)
+{
+	struct th_host *host = host_with_link();
+	acctlink_error err = { 0 };
+	char *text;
+
+	(void)unused;
+	th_script(provider, "revoke", NULL, -1, "{'status':503,'body':''}");
+	expect("unlink", th_unlink(host, "ana", NULL, NULL, &err), ACCTLINK_OK);
+	expect("list", run_tool(host, "", "--json", "list"), 0);
+	text = said();
+	th_check(strstr(text, "\"ana\"") == NULL, "list says: %s", text);
+	free(text);
+	expect("list ana", run_tool(host, "", "--json", "list", "ana", "--state", "unlinking"), 0);
+	text = said();
+	th_check(strstr(text, "\"unlinking\"") != NULL && strstr(text, "\"ana\"") != NULL, "list says: %s", text);
+	free(text);
+	th_host_free(&host);
+}
+
 /* ---- what looking does, and what ends ---------------------------------------------------- */
 
 /* A revocation that waits is the hosts' matter, not that of whoever looks. */
@@ -322,6 +367,8 @@ int main(void)
 		host_test(an_imported_token_is_sent_once_and_its_link_learns_whose_it_is),
 		host_test(lines_that_are_not_whole_import_nothing_else),
 		host_test(a_bearer_that_is_taken_out_leaves_an_audit_row),
+		host_test(names_do_not_steer_the_terminal),
+		host_test(links_that_are_being_unlinked_are_told_to_who_asks),
 		host_test(looking_sends_nothing),
 		host_test(audit_rows_end_after_400_days),
 	};

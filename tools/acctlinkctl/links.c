@@ -24,10 +24,11 @@ static json_object *listed(const acctlink_list_item *item)
 	return object;
 }
 
+/* What is being unlinked is a link no more, and is told only to those who ask for it. */
 static bool wanted(const struct ctl *ctl, const char *provider, int64_t state)
 {
 	return (ctl->provider == NULL || strcmp(ctl->provider, provider) == 0)
-		&& (ctl->state == NULL || ctl_state_of(ctl->state) == state);
+		&& (ctl->state == NULL ? state != ACCTLINK_STATE_UNLINKING : ctl_state_of(ctl->state) == state);
 }
 
 static void list_user(struct ctl *ctl, const char *user, json_object *links)
@@ -55,6 +56,7 @@ static void list_user(struct ctl *ctl, const char *user, json_object *links)
 
 struct all {
 	struct ctl *ctl;
+	const char *user; /* NULL: any */
 	json_object *links;
 	char after[AL_ID_LEN + 1];
 	unsigned count;
@@ -76,7 +78,8 @@ static bool add_row(void *ctx, struct al_link_row *row)
 	memcpy(item.link_id, row->id, sizeof(row->id));
 	snprintf(item.provider, sizeof(item.provider), "%s", al_buf_text(&row->provider));
 	snprintf(item.institution, sizeof(item.institution), "%s", al_buf_text(&row->institution));
-	if (!wanted(all->ctl, item.provider, item.state))
+	if (!wanted(all->ctl, item.provider, item.state)
+		|| (all->user != NULL && strcmp(all->user, al_buf_text(&row->user)) != 0))
 		return true;
 	to = listed(&item);
 	ctl_put_buf(to, "user", al_buf_text(&row->user), row->user.len);
@@ -84,9 +87,9 @@ static bool add_row(void *ctx, struct al_link_row *row)
 	return true;
 }
 
-static void list_all(struct ctl *ctl, json_object *links)
+static void list_all(struct ctl *ctl, const char *user, json_object *links)
 {
-	struct all all = { .ctl = ctl, .links = links };
+	struct all all = { .ctl = ctl, .user = user, .links = links };
 	const struct al_link_visit visit = { add_row, &all, 256 };
 
 	do {
@@ -107,10 +110,11 @@ void ctl_list(struct ctl *ctl, char **args, int count)
 	}
 	if (!ctl_open(ctl))
 		return;
-	if (count > 0)
+	/* The ABI lists no link that is being unlinked. */
+	if (count > 0 && (ctl->state == NULL || ctl_state_of(ctl->state) != ACCTLINK_STATE_UNLINKING))
 		list_user(ctl, args[0], links);
 	else
-		list_all(ctl, links);
+		list_all(ctl, count > 0 ? args[0] : NULL, links);
 }
 
 static void put_claim(json_object *out, const acctlink_inspect_result *link)

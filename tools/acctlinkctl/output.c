@@ -77,13 +77,33 @@ void ctl_put_buf(json_object *object, const char *name, const char *data, size_t
 
 /* ---- text -------------------------------------------------------------------------- */
 
-/* A provider's text must not steer the operator's terminal. */
+/* How many bytes of this text steer a terminal: a control character of ASCII or of
+ * UTF-8 (U+0080 to U+009F), or one that turns the direction of writing. */
+static size_t steering(const char *text)
+{
+	const unsigned char *c = (const unsigned char *)text;
+
+	if (c[0] < 0x20 || c[0] == 0x7f)
+		return 1;
+	if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
+		return 2;
+	if (c[0] == 0xe2
+		&& ((c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae) || (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9)))
+		return 3;
+	return 0;
+}
+
+/* A user's or a provider's text must not steer the operator's terminal. */
 static void print_value(json_object *value)
 {
 	const char *text = json_object_get_string(value);
 
-	for (; text != NULL && *text != '\0'; text++)
-		putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
+	while (text != NULL && *text != '\0') {
+		const size_t len = steering(text);
+
+		putchar(len > 0 ? '?' : *text);
+		text += len > 0 ? len : 1;
+	}
 	putchar('\n');
 }
 
