@@ -102,6 +102,9 @@ static enum al_step_result step_claim(struct al_task *task)
 		return al_callback_finish(callback, rc, &err);
 	if (callback->params.error.len > 0)
 		return al_callback_denied(callback);
+	rc = al_links_may_ask(callback->flows->parts.links, callback->provider, &err);
+	if (rc != ACCTLINK_OK)
+		return al_callback_finish(callback, rc, &err);
 	callback->lease_end = al_add_ms(
 		al_now(shared(callback)->clock).boot_ms, 2 * config->request_timeout_ms + LEASE_SPARE_MS);
 	set_claim(callback, true);

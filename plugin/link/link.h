@@ -179,7 +179,10 @@ al_rc al_links_forget_flows(struct al_links *links, acctlink_str user, int64_t *
 /* While a provider is paused no process sends it anything; kept in the store. */
 al_rc al_links_pause(struct al_links *links, const char *provider, bool pause, acctlink_error *err) AL_MUST_USE;
 al_rc al_links_paused(struct al_links *links, const char *provider, bool *paused, acctlink_error *err) AL_MUST_USE;
-/* al_provider_ready, unless the provider is paused: PROVIDER_DOWN. */
+/* OK, or PROVIDER_DOWN if it is paused. Asked before anything is prepared, and again when that
+ * has taken its time. */
+al_rc al_links_may_ask(struct al_links *links, struct al_provider *provider, acctlink_error *err) AL_MUST_USE;
+/* al_provider_ready, if al_links_may_ask. */
 al_rc al_links_ready(
 	struct al_links *links, struct al_provider *provider, struct al_wait *wait, acctlink_error *err) AL_MUST_USE;
 /* Asks the provider for its metadata and keys, and its token endpoint to exchange

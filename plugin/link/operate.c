@@ -145,7 +145,7 @@ al_rc al_links_pause(struct al_links *links, const char *provider, bool pause, a
 	return rc == AL_CONFLICT ? ACCTLINK_OK : rc; /* it is paused already */
 }
 
-al_rc al_links_ready(struct al_links *links, struct al_provider *provider, struct al_wait *wait, acctlink_error *err)
+al_rc al_links_may_ask(struct al_links *links, struct al_provider *provider, acctlink_error *err)
 {
 	const char *name = al_provider_config(provider)->name;
 	bool paused = false;
@@ -154,6 +154,13 @@ al_rc al_links_ready(struct al_links *links, struct al_provider *provider, struc
 	if (rc == ACCTLINK_OK && paused)
 		rc = al_fail(err, ACCTLINK_PROVIDER_DOWN, name,
 			"an operator has paused this provider; acctlinkctl resume %s goes on", name);
+	return rc;
+}
+
+al_rc al_links_ready(struct al_links *links, struct al_provider *provider, struct al_wait *wait, acctlink_error *err)
+{
+	al_rc rc = al_links_may_ask(links, provider, err);
+
 	return rc == ACCTLINK_OK ? al_provider_ready(provider, wait, err) : rc;
 }
 
@@ -277,14 +284,10 @@ static al_rc probe_token(struct latch *latch, struct al_provider *provider, stru
 
 al_rc al_links_probe(struct al_links *links, struct al_provider *provider, struct al_probe *probe, acctlink_error *err)
 {
-	const char *name = al_provider_config(provider)->name;
 	struct latch latch = { .lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER };
-	bool paused = false;
-	al_rc rc = al_links_paused(links, name, &paused, err);
+	al_rc rc = al_links_may_ask(links, provider, err);
 
 	memset(probe, 0, sizeof(*probe));
-	if (rc == ACCTLINK_OK && paused)
-		rc = al_fail(err, ACCTLINK_PROVIDER_DOWN, name, "this provider is paused: nothing is sent to it");
 	if (rc == ACCTLINK_OK)
 		rc = ask_and_wait(&latch, al_provider_ready, provider, err);
 	if (rc != ACCTLINK_OK)

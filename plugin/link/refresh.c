@@ -298,6 +298,9 @@ static enum al_step_result step_claim(struct al_task *task)
 		(void)al_fail(&err, ACCTLINK_SHUT_DOWN, NULL, "the handle is being shut down");
 		return look_again(flight, &err);
 	}
+	rc = al_links_may_ask(flight->links, flight->provider, &err);
+	if (rc != ACCTLINK_OK)
+		return look_again(flight, &err);
 	fill_claim(flight);
 	rc = al_links_commit(flight->links, AL_LINK_MARK, &flight->record, NULL, NULL, &err);
 	if (rc == AL_CONFLICT)

@@ -380,7 +380,7 @@ static enum al_step_result step_note(struct al_task *task)
 	rc = al_links_commit(job->links, AL_LINK_SWAP, &job->record, NULL, NULL, &err);
 	if (rc == AL_CONFLICT)
 		return al_go(task, STEP_TAKE); /* the token is revoked twice: harmless (RFC 7009, 2.2) */
-	return rc == ACCTLINK_OK ? al_go(task, STEP_SEND) : fail(job, rc, &err);
+	return rc == ACCTLINK_OK ? al_go(task, STEP_READY) : fail(job, rc, &err);
 }
 
 static const struct al_step revoke_steps[6] = { [STEP_MARK] = { "mark", step_mark },

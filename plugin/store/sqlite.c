@@ -445,7 +445,7 @@ static al_rc check_store(struct al_sqlite *s, const char *path, acctlink_error *
 	s->inode = st.st_ino;
 	if (st.st_uid != geteuid())
 		return ACCTLINK_OK;
-	if (!count_up(&inside_here))
+	if (!enter_sqlite())
 		return fail_forked(s, err);
 	rc = open_handle(s, &h, err);
 	if (rc == ACCTLINK_OK)
