@@ -145,6 +145,12 @@ static inline acctlink_str al_str(const char *text)
 	out.len = len;
 	return out;
 }
+static inline acctlink_str al_buf_str(const struct al_buf *buf)
+{
+	acctlink_str str = { al_buf_text(buf), buf->len };
+
+	return str;
+}
 bool al_str_is(acctlink_str a, const char *text); /* plain compare, not for secrets */
 
 #endif

@@ -103,7 +103,7 @@ static al_rc make_url(struct begin *begin, acctlink_error *err)
 		.scope = al_buf_text(&call->scope),
 		.state = begin->state,
 		.nonce = begin->secret.nonce.len > 0 ? al_buf_text(&begin->secret.nonce) : NULL,
-		.institution = { al_buf_text(&call->institution), call->institution.len } };
+		.institution = al_buf_str(&call->institution) };
 	al_rc rc = ACCTLINK_OK;
 
 	al_buf_init(&challenge, TEXT_MAX);

@@ -16,9 +16,9 @@ static void flow_event(struct al_callback *callback, int32_t kind)
 	struct al_links_parts *parts = shared(callback);
 	acctlink_event event = { .size = sizeof(event),
 		.kind = kind,
-		.user = as_str(&callback->row.user),
-		.provider = as_str(&callback->row.provider),
-		.institution = as_str(&callback->row.institution),
+		.user = al_buf_str(&callback->row.user),
+		.provider = al_buf_str(&callback->row.provider),
+		.institution = al_buf_str(&callback->row.institution),
 		.link_id = al_str(callback->row.link_id),
 		.epoch = (uint64_t)callback->row.epoch,
 		.generation = (uint64_t)callback->row.generation };
@@ -294,8 +294,8 @@ static al_rc keep(struct al_callback *callback, bool reduced, acctlink_error *er
 	struct al_buf nonce;
 	struct al_buf plain;
 	struct al_consent consent = { .provider = callback->provider,
-		.user = as_str(&callback->row.user),
-		.institution = as_str(&callback->row.institution),
+		.user = al_buf_str(&callback->row.user),
+		.institution = al_buf_str(&callback->row.institution),
 		.set = &callback->answer.set,
 		.verdict = callback->verdict,
 		.claims = &callback->claims,
@@ -352,8 +352,8 @@ static enum al_step_result step_revoke(struct al_task *task)
 {
 	struct al_callback *callback = (struct al_callback *)task;
 	acctlink_error err = { 0 };
-	al_rc rc = al_links_revoke_orphan(callback->flows->parts.links, callback->provider, as_str(&callback->row.user),
-		as_str(&callback->row.institution), &callback->answer.set, &err);
+	al_rc rc = al_links_revoke_orphan(callback->flows->parts.links, callback->provider,
+		al_buf_str(&callback->row.user), al_buf_str(&callback->row.institution), &callback->answer.set, &err);
 
 	if (rc != ACCTLINK_OK)
 		return keep_trying(callback, STEP_REVOKE, &err);
@@ -365,7 +365,7 @@ static al_rc write_end(struct al_callback *callback, acctlink_error *err)
 	struct al_flow_row *row = &callback->row;
 	struct al_audit_row audit = { .at = now_wall(callback),
 		.link_id = "",
-		.user = as_str(&row->user),
+		.user = al_buf_str(&row->user),
 		.what = callback->rc == ACCTLINK_DENIED ? "denied" : "flow_failed",
 		.detail = callback->err.provider_code };
 	struct al_buf plain;
@@ -496,7 +496,7 @@ al_rc al_flows_callback(struct al_flows *flows, struct al_callback_call *call, a
 {
 	struct al_callback *callback = callback_new(flows, call);
 	al_rc rc = callback == NULL ? al_fail_memory(err)
-				    : al_callback_params_parse(&callback->params, as_str(&call->params), err);
+				    : al_callback_params_parse(&callback->params, al_buf_str(&call->params), err);
 
 	if (rc == ACCTLINK_OK)
 		rc = al_call_begin(flows->parts.shared.calls, &call->call, release_callback, err);

@@ -52,13 +52,6 @@ static inline int64_t now_wall(struct al_callback *callback)
 	return al_now(shared(callback)->clock).wall_ms;
 }
 
-static inline acctlink_str as_str(const struct al_buf *buf)
-{
-	acctlink_str text = { al_buf_text(buf), buf->len };
-
-	return text;
-}
-
 /* callback.c */
 enum al_step_result al_callback_finish(struct al_callback *callback, al_rc rc, const acctlink_error *err);
 enum al_step_result al_callback_fail(struct al_callback *callback, al_rc rc, const char *message);

@@ -37,7 +37,7 @@ static bool is_ours(struct al_callback *callback)
 
 	al_flow_cookie_name(name, sizeof(name), &callback->row.state_hash,
 		al_url_is_plain(al_buf_text(&callback->secret.redirect_uri)));
-	return al_flow_cookie_matches(as_str(&callback->call->cookie), name, callback->secret.binding_hash)
+	return al_flow_cookie_matches(al_buf_str(&callback->call->cookie), name, callback->secret.binding_hash)
 		&& same_user;
 }
 
@@ -52,7 +52,7 @@ al_rc al_callback_check_iss(struct al_callback *callback, acctlink_error *err)
 		return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
 			"the parameter 'iss' is missing, which this provider sends (RFC 9207)");
 	}
-	if (config->issuer == NULL || al_str_is(as_str(&callback->params.iss), config->issuer))
+	if (config->issuer == NULL || al_str_is(al_buf_str(&callback->params.iss), config->issuer))
 		return ACCTLINK_OK;
 	return al_fail(err, ACCTLINK_BAD_CALLBACK, config->where,
 		"the parameter 'iss' names another server than issuer = %s", config->issuer);
@@ -83,7 +83,7 @@ static bool claim_alive(struct al_callback *callback)
 	const struct al_flow_row *row = &callback->row;
 	const struct al_owner *owner = shared(callback)->owner;
 
-	if (al_str_is(as_str(&row->claim_host), al_owner_host(owner))
+	if (al_str_is(al_buf_str(&row->claim_host), al_owner_host(owner))
 		&& al_now(shared(callback)->clock).boot_ms > row->claim_lease_end)
 		return false;
 	return !al_owner_is_dead(owner, row->claim_owner, &row->claim_host);

@@ -232,8 +232,8 @@ al_rc al_links_revoke_orphan(struct al_links *links, struct al_provider *provide
 static al_rc orphan_of_row(
 	struct al_links *links, const struct al_link_row *row, struct al_arrival *arrival, acctlink_error *err)
 {
-	acctlink_str user = { al_buf_text(&row->user), row->user.len };
-	acctlink_str institution = { al_buf_text(&row->institution), row->institution.len };
+	acctlink_str user = al_buf_str(&row->user);
+	acctlink_str institution = al_buf_str(&row->institution);
 
 	return al_links_revoke_orphan(links, arrival->provider, user, institution, arrival->set, err);
 }

@@ -60,20 +60,13 @@ struct al_provider *al_links_provider(struct al_links *links, const char *name)
 	return links->parts.provider(links->parts.provider_ctx, name);
 }
 
-static acctlink_str as_str(const struct al_buf *buf)
-{
-	acctlink_str text = { al_buf_text(buf), buf->len };
-
-	return text;
-}
-
 /* On one machine a claim ends with its owner, or with its lease: nothing is
  * sent in the last request_timeout of a lease (the fence), so that an answer
  * can't come after it. */
 bool al_claim_alive(struct al_links *links, const struct al_link_row *row)
 {
 	const char *host = al_owner_host(links->parts.owner);
-	bool same_boot = al_str_is(as_str(&row->claim_host), host);
+	bool same_boot = al_str_is(al_buf_str(&row->claim_host), host);
 
 	if (same_boot && al_now(links->parts.clock).boot_ms > row->claim_lease_end)
 		return false;
@@ -89,9 +82,9 @@ void al_links_event(struct al_links *links, int32_t kind, const struct al_link_r
 		(long long)row->generation);
 	if (links->parts.event == NULL || kind == 0)
 		return;
-	event.user = as_str(&row->user);
-	event.provider = as_str(&row->provider);
-	event.institution = as_str(&row->institution);
+	event.user = al_buf_str(&row->user);
+	event.provider = al_buf_str(&row->provider);
+	event.institution = al_buf_str(&row->institution);
 	event.link_id = al_str(row->id);
 	event.state = (int32_t)row->state;
 	event.reason = (int32_t)row->reason;
@@ -105,7 +98,7 @@ struct al_audit_row al_links_audit(const struct al_link_row *row, const char *wh
 {
 	struct al_audit_row audit = { .at = at,
 		.link_id = row->id,
-		.user = as_str(&row->user),
+		.user = al_buf_str(&row->user),
 		.what = what,
 		.epoch = row->epoch,
 		.generation = row->generation,

@@ -395,8 +395,8 @@ static enum al_step_result step_keep(struct al_task *task)
 		.generation = flight->generation,
 		.attempt = flight->attempt,
 		.received_wall = flight->received_wall };
-	acctlink_str user = { al_buf_text(&row->user), row->user.len };
-	acctlink_str institution = { al_buf_text(&row->institution), row->institution.len };
+	acctlink_str user = al_buf_str(&row->user);
+	acctlink_str institution = al_buf_str(&row->institution);
 	acctlink_error err = { 0 };
 	enum al_keep_end end = AL_KEPT_NOT;
 	al_rc rc = al_keep_refreshed(links, row->id, &arrival, &end, &err);

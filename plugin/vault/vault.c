@@ -85,26 +85,19 @@ struct al_store *al_vault_store(struct al_vault *vault)
 
 /* ---- opening ------------------------------------------------------------------- */
 
-static acctlink_str as_str(const struct al_buf *buf)
-{
-	acctlink_str text = { al_buf_text(buf), buf->len };
-
-	return text;
-}
-
 static struct al_seal_context link_context(const struct al_link_row *row)
 {
 	return (struct al_seal_context){ "link", row->id, { row->id, AL_ID_LEN }, row->epoch, row->generation,
-		{ as_str(&row->owner_key), as_str(&row->user), as_str(&row->provider), as_str(&row->institution),
-			as_str(&row->client) } };
+		{ al_buf_str(&row->owner_key), al_buf_str(&row->user), al_buf_str(&row->provider),
+			al_buf_str(&row->institution), al_buf_str(&row->client) } };
 }
 
 /* A flow is sealed once, under a key that is never used again; its epoch and
  * generation are those of the link that came of it. */
 static struct al_seal_context flow_context(const struct al_flow_row *row)
 {
-	return (struct al_seal_context){ "flow", "flow", as_str(&row->state_hash), 0, 0,
-		{ as_str(&row->user), as_str(&row->provider), as_str(&row->institution) } };
+	return (struct al_seal_context){ "flow", "flow", al_buf_str(&row->state_hash), 0, 0,
+		{ al_buf_str(&row->user), al_buf_str(&row->provider), al_buf_str(&row->institution) } };
 }
 
 static al_rc open_sealed(const struct al_vault *vault, const char *key_id, const struct al_seal_context *context,

@@ -115,7 +115,7 @@ static acctlink_status hand_over(struct consent *consent, const char *params, si
 
 	args.user = consent->user;
 	args.params = (acctlink_str){ params, len };
-	args.cookie = ctl_str(consent->cookie);
+	args.cookie = al_str(consent->cookie);
 	do {
 		left = left_ms(consent);
 		args.deadline_ms = left < 1 ? 1 : left < ONE_CALL_MS ? (uint32_t)left : ONE_CALL_MS;
@@ -217,8 +217,8 @@ static acctlink_str find_query(char *line)
 	from = strchr(line, '?');
 	line[strcspn(line, "#")] = '\0';
 	if (from != NULL && from < line + strlen(line))
-		return ctl_str(strchr(from, '=') != NULL ? from + 1 : "");
-	return ctl_str(strstr(line, "://") == NULL && strchr(line, '=') != NULL ? line : "");
+		return al_str(strchr(from, '=') != NULL ? from + 1 : "");
+	return al_str(strstr(line, "://") == NULL && strchr(line, '=') != NULL ? line : "");
 }
 
 static acctlink_status paste(struct consent *consent, char *line)
@@ -273,7 +273,7 @@ static acctlink_status begin(struct consent *consent, const acctlink_ref *link)
 	args.user = link->user;
 	args.provider = link->provider;
 	args.institution = link->institution;
-	args.redirect_uri = ctl_str(consent->redirect_uri);
+	args.redirect_uri = al_str(consent->redirect_uri);
 	args.deadline_ms = (uint32_t)left_ms(consent);
 	begun.url = (acctlink_out){ url, sizeof(url), 0 };
 	begun.set_cookie = (acctlink_out){ consent->cookie, sizeof(consent->cookie), 0 };

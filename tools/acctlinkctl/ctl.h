@@ -71,7 +71,6 @@ void ctl_fail(struct ctl *ctl, int exit_code, const char *fmt, ...) __attribute_
 /* The exit code that a status stands for. */
 int ctl_exit_of(acctlink_status status);
 uint32_t ctl_deadline_ms(const struct ctl *ctl);
-acctlink_str ctl_str(const char *text);
 /* USER PROVIDER [INSTITUTION] */
 acctlink_ref ctl_ref(char **args, int count);
 

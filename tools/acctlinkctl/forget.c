@@ -18,9 +18,9 @@ static bool forget_one(struct ctl *ctl, const acctlink_str user, const acctlink_
 	json_object *to = json_object_new_object();
 
 	args.link.user = user;
-	args.link.provider = ctl_str(item->provider);
-	args.link.institution = ctl_str(item->institution);
-	args.link.link_id = ctl_str(item->link_id);
+	args.link.provider = al_str(item->provider);
+	args.link.institution = al_str(item->institution);
+	args.link.link_id = al_str(item->link_id);
 	args.deadline_ms = ctl_deadline_ms(ctl);
 	status = acctlink_unlink(ctl->handle, &args, &result, &err);
 	if (status == ACCTLINK_NOT_LINKED) { /* somebody else was faster */
@@ -58,7 +58,7 @@ static bool forget_links(struct ctl *ctl, acctlink_str user, json_object *list, 
 		for (i = 0; i < page.count; i++)
 			*all = forget_one(ctl, user, &items[i], list) && *all;
 		if (page.count > 0)
-			args.after = ctl_str(items[page.count - 1].link_id);
+			args.after = al_str(items[page.count - 1].link_id);
 	} while (page.more != 0);
 	return true;
 }
@@ -66,7 +66,7 @@ static bool forget_links(struct ctl *ctl, acctlink_str user, json_object *list, 
 /* The consents go first: one that ended in between would make a new link. */
 void ctl_forget(struct ctl *ctl, char **args, int count)
 {
-	const acctlink_str user = ctl_str(args[0]);
+	const acctlink_str user = al_str(args[0]);
 	json_object *list = json_object_new_array();
 	int64_t flows = 0;
 	bool all = true;

@@ -38,7 +38,7 @@ static void list_user(struct ctl *ctl, const char *user, json_object *links)
 	acctlink_list_result page = ACCTLINK_LIST_RESULT_INIT;
 	uint32_t i;
 
-	list.user = ctl_str(user);
+	list.user = al_str(user);
 	list.deadline_ms = ctl_deadline_ms(ctl);
 	page.items = items;
 	page.capacity = sizeof(items) / sizeof(items[0]);
@@ -50,7 +50,7 @@ static void list_user(struct ctl *ctl, const char *user, json_object *links)
 				json_object_array_add(links, listed(&items[i]));
 		}
 		if (page.count > 0)
-			list.after = ctl_str(items[page.count - 1].link_id);
+			list.after = al_str(items[page.count - 1].link_id);
 	} while (page.more != 0);
 }
 

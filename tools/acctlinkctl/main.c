@@ -91,21 +91,14 @@ static void usage(FILE *to)
 
 /* ---- what commands share ---------------------------------------------------------- */
 
-acctlink_str ctl_str(const char *text)
-{
-	const acctlink_str str = { text, strlen(text) };
-
-	return str;
-}
-
 acctlink_ref ctl_ref(char **args, int count)
 {
 	acctlink_ref ref = ACCTLINK_REF_INIT;
 
-	ref.user = ctl_str(args[0]);
-	ref.provider = ctl_str(args[1]);
+	ref.user = al_str(args[0]);
+	ref.provider = al_str(args[1]);
 	if (count > 2)
-		ref.institution = ctl_str(args[2]);
+		ref.institution = al_str(args[2]);
 	return ref;
 }
 
@@ -152,7 +145,7 @@ bool ctl_open(struct ctl *ctl)
 
 	hooks.log = log_line;
 	args.hooks = &hooks;
-	args.config_path = ctl_str(ctl->config_path);
+	args.config_path = al_str(ctl->config_path);
 	if (!ctl_check(ctl, acctlink_init(&args, &ctl->handle, &ctl->err)))
 		return false;
 	al_operator_leave_queue(ctl->handle);
