@@ -26,7 +26,7 @@ trap 'rm -rf "$scratch"' EXIT
 written() { # root
 	(
 		cd "$1" && find . -type d \( -name .git -o -name node_modules -o -name '*cache' -o -name 'build*' -o -name m4 \
-			-o -name '.libs' -o -name '.deps' -o -name 'acctlink-[0-9]*' \) -prune -o -type f \( -name '*.[ch]' \
+			-o -name '_build' -o -name '_inst' -o -name '.libs' -o -name '.deps' -o -name 'acctlink-[0-9]*' \) -prune -o -type f \( -name '*.[ch]' \
 			-o -name '*.hpp' -o -name '*.cc' -o -name '*.sh' -o -name '*.bash' -o -name '*.mjs' -o -name '*.awk' \
 			-o -name '*.py' -o -name '*.map' -o -name '*.[1-9]' -o -name '*.conf' -o -name '*.md' -o -name '*.am' \
 			-o -name '*.ac' -o -name '*.in' -o -name run -o -name NEWS -o -name '.clang-*' \) -print
